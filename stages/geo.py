@@ -14,14 +14,14 @@ _A1, _A2, _A3, _A4 = 1.340264, -0.081106, 0.000893, 0.003796
 
 
 def unit_vectors(latitude_deg, longitude_deg):
-    """Points on the unit sphere. latitude_deg, longitude_deg: (...). Returns (..., 3): x to (0, 0), z to the north pole."""
+    """Points on the unit sphere, x to (0, 0) and z to the north pole. Both angles: (...). Returns (..., 3)."""
     xp = array_namespace(latitude_deg, longitude_deg)
     phi, lam = latitude_deg * DEGREE, longitude_deg * DEGREE
     return xp.stack([xp.cos(phi) * xp.cos(lam), xp.cos(phi) * xp.sin(lam), xp.sin(phi)], axis=-1)
 
 
 def coordinates(vectors):
-    """Latitude and longitude in degrees of (..., 3) vectors of any length. Returns two (...) arrays; longitude in [-180, 180]."""
+    """Latitude and longitude in degrees of (..., 3) vectors of any length. Returns two (...) arrays."""
     xp = array_namespace(vectors)
     x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
     # atan2 and not asin: asin loses half of the digits near the poles.
@@ -29,7 +29,7 @@ def coordinates(vectors):
 
 
 def great_circle_km(latitude_deg, longitude_deg, other_latitude_deg, other_longitude_deg):
-    """Great-circle distance in km, by the haversine formula. All four broadcast to (...). Returns (...), in [0, pi R]."""
+    """Great-circle distance in km, by the haversine formula. All four broadcast to (...). Returns (...)."""
     xp = array_namespace(latitude_deg, longitude_deg, other_latitude_deg, other_longitude_deg)
     phi, other_phi = latitude_deg * DEGREE, other_latitude_deg * DEGREE
     half_dphi, half_dlam = (other_phi - phi) / 2, (other_longitude_deg - longitude_deg) * DEGREE / 2
@@ -39,7 +39,7 @@ def great_circle_km(latitude_deg, longitude_deg, other_latitude_deg, other_longi
 
 
 def chord_km(squared_chord):
-    """Great-circle distance in km of points of the unit sphere whose squared straight distance is given, (...) in [0, 4]."""
+    """Great-circle distance in km of points of the unit sphere by their squared straight distance, (...) in [0, 4]."""
     xp = array_namespace(squared_chord)
     return 2 * EARTH_RADIUS_KM * xp.asin(xp.clip(xp.sqrt(squared_chord) / 2, 0, 1))
 
@@ -51,9 +51,9 @@ def squared_chord(lag_km):
 
 
 def displace(latitude_deg, longitude_deg, east_km, north_km):
-    """Coordinates in degrees after a walk of (east_km, north_km) along a great circle; right at the poles and antimeridian.
+    """Coordinates in degrees after a walk of (east_km, north_km) along a great circle.
 
-    All four (...). Returns two (...) arrays.
+    All four (...). Returns two (...) arrays, right at the poles and over the antimeridian too.
     """
     xp = array_namespace(latitude_deg, longitude_deg, east_km, north_km)
     phi, lam = latitude_deg * DEGREE, longitude_deg * DEGREE

@@ -11,6 +11,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from stages.cli import InputError
+
 SPLITS = ("train", "val", "test")
 
 PLACE_FIELDS = [
@@ -61,8 +63,8 @@ def write_json(path: Path, value: object) -> None:
 def keep_if_made_from(folder: Path, facts: dict) -> bool:
     """Make folder ready for outputs made from facts (JSON values); clear it first if it was made from other facts.
 
-    Returns True if what the folder holds fits the facts and may be kept. DVC keeps persisted outputs when params change,
-    so without this check "skip what exists" would silently keep what the old params made.
+    Returns True if what the folder holds fits the facts and may be kept. DVC keeps persisted outputs when params
+    change, so without this check "skip what exists" would silently keep what the old params made.
     """
     fingerprint = folder / FINGERPRINT
     facts = json.loads(json.dumps(facts))
@@ -104,14 +106,16 @@ class FeatureRows:
 def read_features(folder: Path) -> tuple[pl.DataFrame, FeatureRows]:
     """Places (a row a photo) and features of a split's Arrow shards, memory-mapped.
 
-    Raises ValueError if there are no shards.
+    Raises InputError if there are no shards.
     """
     tables = []
     for path in list_shards(folder, ".arrow"):
         with pa.memory_map(str(path)) as source:
             tables.append(pa.ipc.open_file(source).read_all())
     if not tables:
-        raise ValueError(f"{folder} holds no feature shards (NNNNN.arrow); run the features stage first: dvc repro features")
+        raise InputError(
+            f"{folder} holds no feature shards (NNNNN.arrow); run the features stage first: dvc repro features"
+        )
     chunks = [
         batch.flatten().to_numpy(zero_copy_only=True).reshape(-1, table.schema.field("feature").type.list_size)
         for table in tables
