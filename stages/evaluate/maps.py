@@ -15,7 +15,7 @@ TRUTH, PREDICTION = (
 )  # Okabe and Ito's blue and vermilion: told apart by every kind of colour vision
 
 # One colour for each class of error, from at most 1 km to over 2500 km; their lightness rises too, so grey print works.
-_PLASMA = ["#0d0887", "#6a00a8", "#b12a90", "#e16462", "#fca636", "#f0d62b"]
+_PLASMA = ["#0d0887", "#6a00a8", "#b12a90", "#e16462", "#fca636", "#ecc40e"]
 ERROR_COLOURS = ListedColormap(_PLASMA)
 ERROR_LABELS = [*(f"≤ {km:g} km" for km in THRESHOLDS_KM.values()), f"> {max(THRESHOLDS_KM.values()):g} km"]
 

@@ -1,0 +1,118 @@
+"""Evaluate a model or a baseline on the test photos: predictions, metrics with intervals, error-distance curve."""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import polars as pl
+import torch
+import typer
+
+from stages.cli import InputError, run, show_table
+from stages.evaluate import baselines, geocode, metrics
+from stages.evaluate.gallery import TopPlaces, embed_places, embed_photos, locate, read_gallery, sample
+from stages.geo import great_circle_km
+from stages.params import Evaluate, load_params
+from stages.shards import FeatureRows, read_features, write_json, written_whole
+from stages.train.release import load_release
+
+MODELS, PREDICTIONS, REPORTS = Path("data/models"), Path("data/predictions"), Path("reports/evaluation")
+CURVE_KM = np.geomspace(0.1, 20000, 107)  # twenty points a decade, up to half the Earth's circumference
+
+
+def by_image_knn(features: FeatureRows, training: Path, p: Evaluate) -> TopPlaces:
+    """The places of the training photos most like each photo; they have no probability."""
+    places, training_features = read_features(training)
+    queries = torch.from_numpy(features[:].astype(np.float32))
+    rows, _ = baselines.image_knn(queries, training_features, p.top_k)
+    latitude, longitude = places.select("latitude", "longitude").to_numpy().T
+    return TopPlaces(latitude[rows], longitude[rows], None)
+
+
+def by_most_frequent(features: FeatureRows, training: Path, p: Evaluate) -> TopPlaces:
+    """The same densest places for every photo; the probability is the share of training photos near them."""
+    latitude, longitude = read_features(training)[0].select("latitude", "longitude").to_numpy().T
+    rows, share = baselines.most_frequent(latitude, longitude, p.top_k)
+    n = len(features)
+    return TopPlaces(*(np.tile(values, (n, 1)) for values in (latitude[rows], longitude[rows], share)))
+
+
+BASELINES = {"image_knn": by_image_knn, "most_frequent": by_most_frequent}
+
+
+def by_model(release: Path, features: FeatureRows, p: Evaluate) -> TopPlaces:
+    """The places of the gallery that the model of a release folder finds most similar to each photo."""
+    model = load_release(release).to("cuda" if torch.cuda.is_available() else "cpu")
+    path = release / "gallery.csv" if p.gallery == "train" else Path(p.gallery)
+    gallery = sample(read_gallery(path), p.gallery_size, p.seed)
+    return locate(model, embed_photos(model, features), gallery, embed_places(model, *gallery), p.top_k)
+
+
+def predict(name: str, features: FeatureRows, training: Path, p: Evaluate) -> TopPlaces:
+    """What the model or baseline called name says of every photo; raises InputError if there is none."""
+    if name in BASELINES:
+        return BASELINES[name](features, training, p)
+    if not (MODELS / name).is_dir():
+        trained = sorted(path.name for path in MODELS.glob("*/"))
+        raise InputError(
+            f"{MODELS / name} is missing; train it first: dvc repro train@{name}, "
+            f"or evaluate one of: {', '.join([*trained, *BASELINES])}"
+        )
+    return by_model(MODELS / name, features, p)
+
+
+def prediction_table(places: pl.DataFrame, top: TopPlaces) -> pl.DataFrame:
+    """A row a photo: its id, its true place, the predicted one, the error in km, and the best places as lists."""
+    truth = places.select("id", "latitude", "longitude")
+    best = {"predicted_latitude": top.latitude[:, 0], "predicted_longitude": top.longitude[:, 0]}
+    error_km = great_circle_km(truth["latitude"].to_numpy(), truth["longitude"].to_numpy(), *best.values())
+    probability = [None] * len(truth) if top.probability is None else top.probability.astype(np.float64)
+    return truth.with_columns(
+        **{key: pl.Series(values) for key, values in best.items()},
+        error_km=pl.Series(error_km),
+        top_latitude=pl.Series(top.latitude, dtype=pl.List(pl.Float64)),
+        top_longitude=pl.Series(top.longitude, dtype=pl.List(pl.Float64)),
+        top_probability=pl.Series(probability, dtype=pl.List(pl.Float64)),
+    )
+
+
+def main(
+    name: Annotated[str, typer.Argument(help="A loss with a model in data/models, image_knn or most_frequent.")],
+) -> None:
+    """Evaluate a model or a baseline on the test photos."""
+    params = load_params()
+    p, source = params.evaluate, Path("data") / params.data.source
+    places, features = read_features(source / "features" / "test")
+    if places.is_empty():
+        raise InputError(f"{source}/features/test holds no photo; an evaluation needs at least one")
+    towns = geocode.read_towns(source / "raw" / "geography" / "places.csv")
+
+    top = predict(name, features, source / "features" / "train", p)
+    predictions = prediction_table(places, top)
+    error_km = predictions["error_km"].to_numpy()
+    predicted_areas = geocode.areas(towns, top.latitude[:, 0], top.longitude[:, 0])
+    is_right = geocode.is_right(places, predicted_areas)
+    summary = metrics.summarize(error_km, is_right, n_bootstrap=p.n_bootstrap, seed=p.seed)
+    curve = pl.DataFrame({"distance_km": CURVE_KM, "accuracy": metrics.accuracy_curve(error_km, CURVE_KM)})
+
+    with written_whole(PREDICTIONS / f"{name}.parquet") as temporary:
+        predictions.write_parquet(temporary)
+    with written_whole(REPORTS / f"{name}.csv") as temporary:
+        curve.write_csv(temporary)
+    write_json(REPORTS / f"{name}.json", summary)
+    show_summary(name, summary)
+
+
+def show_summary(name: str, summary: dict[str, float]) -> None:
+    """Print the metrics with their intervals."""
+    keys = [key for key in summary if f"{key}_low" in summary]
+    rows = [(key, *(_number(key, summary[key + end]) for end in ("", "_low", "_high"))) for key in keys]
+    show_table(f"{name}, {summary['count']} test photos", ("metric", "value", "95 % from", "to"), rows)
+
+
+def _number(key: str, value: float) -> str:
+    return f"{value:.1%}" if key.startswith("accuracy") else f"{value:,.1f}"
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,106 @@
+"""A gallery of places: read from a CSV, sampled, embedded chunk by chunk, and searched by a model for photos."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from stages.cli import InputError
+from stages.evaluate.retrieval import GALLERY_CHUNK, chunked, retrieve
+from stages.train.release import GeoCLIP
+
+PHOTO_CHUNK = 8192  # photos whose features are read and embedded at a time
+
+
+@dataclass(frozen=True)
+class TopPlaces:
+    """The k best places of n photos, best first, in degrees; probability is None where an answer has none."""
+
+    latitude: np.ndarray  # (n, k) float64
+    longitude: np.ndarray  # (n, k) float64
+    probability: np.ndarray | None  # (n, k)
+
+
+def read_gallery(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Latitudes and longitudes of a CSV with the columns LAT and LON, in degrees. Returns two (g,) float64, g >= 1.
+
+    Raises InputError if the file or a column is missing, a row is no place on Earth, or there is no row.
+    """
+    if not path.is_file():
+        raise InputError(f"gallery {path} is missing; evaluate.gallery is 'train' or a CSV with the columns LAT,LON")
+    text = pl.read_csv(path, infer_schema=False)
+    if not {"LAT", "LON"} <= set(text.columns):
+        raise InputError(f"{path} has the columns {','.join(text.columns)}; a gallery has LAT,LON in its first line")
+    places = text.select(pl.col("LAT", "LON").str.strip_chars().cast(pl.Float64, strict=False))
+    if places.is_empty():
+        raise InputError(f"{path} holds no place; a gallery needs at least one row below LAT,LON")
+    for column, limit in (("LAT", 90), ("LON", 180)):
+        # not >= or <=: a comparison with NaN is false, and a word became null.
+        is_wrong = ~(places[column].abs() <= limit).fill_null(False) | places[column].is_nan().fill_null(True)
+        if is_wrong.any():
+            row = int(is_wrong.arg_max())
+            raise InputError(
+                f"{column} {text[column][row]} in row {row + 1} of {path} is not a number in [-{limit}, {limit}]; "
+                "is the column order LAT,LON and the unit degrees?"
+            )
+    return places["LAT"].to_numpy(), places["LON"].to_numpy()
+
+
+def sample(gallery: tuple[np.ndarray, np.ndarray], size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Size places drawn from a gallery without replacement, in its order; all of it for size 0 or at least its own."""
+    latitude_deg, longitude_deg = gallery
+    if not 0 < size < len(latitude_deg):
+        return gallery
+    rows = np.sort(np.random.default_rng(seed).choice(len(latitude_deg), size, replace=False))
+    return latitude_deg[rows], longitude_deg[rows]
+
+
+def embed_places(model: GeoCLIP, latitude_deg: np.ndarray, longitude_deg: np.ndarray) -> Iterator[Tensor]:
+    """Embeddings of places in their order, in chunks (c, e) on the model's device. Both (g,)."""
+    for start in tqdm(range(0, len(latitude_deg), GALLERY_CHUNK), desc="gallery", mininterval=1):
+        chunk = slice(start, start + GALLERY_CHUNK)
+        angles = (
+            torch.tensor(angle[chunk], device=model.logit_scale.device) for angle in (latitude_deg, longitude_deg)
+        )
+        yield model.place_embedding(*angles)
+
+
+@torch.inference_mode()
+def embed_photos(model: GeoCLIP, features: Sequence) -> Tensor:
+    """Embeddings (n, e) of photos by their frozen features, on the model's device.
+
+    features: (n, d) float16 or float32 array or rows on disk.  Raises InputError if the model takes another width, or
+    if an embedding is not a number.
+    """
+    width = model.image_encoder.mlp[0].in_features
+    if features.shape[1] != width:
+        raise InputError(
+            f"the features are {features.shape[1]} wide, the model takes {width}; it was trained on another encoder: "
+            "set features.model back, or train anew: dvc repro train"
+        )
+    chunks = (torch.from_numpy(rows.astype(np.float32)) for rows in chunked(features, PHOTO_CHUNK))
+    embeddings = torch.cat([model.image_embedding(chunk.to(model.logit_scale.device)) for chunk in chunks])
+    if not embeddings.isfinite().all():
+        raise InputError(
+            "the model's embeddings hold NaN or infinity, its training diverged; lower train.learning_rate"
+        )
+    return embeddings
+
+
+@torch.inference_mode()
+def locate(
+    model: GeoCLIP, queries: Tensor, gallery: tuple[np.ndarray, np.ndarray], embeddings: Iterable[Tensor], k: int
+) -> TopPlaces:
+    """The k most similar places of a gallery for each photo, by softmax of the model's logits over the whole gallery.
+
+    queries: (n, e) embeddings of photos.  gallery: latitudes and longitudes (g,).  embeddings: theirs, in chunks.
+    """
+    scale = float(model.logit_scale.exp())
+    found = retrieve(queries, embeddings, k, scale=scale)
+    row = found.row.cpu().numpy()
+    return TopPlaces(gallery[0][row], gallery[1][row], found.probability(scale).cpu().numpy())

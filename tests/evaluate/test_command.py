@@ -1,0 +1,112 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from stages.cli import InputError
+from stages.evaluate import __main__ as command
+from stages.params import load_params
+
+PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
+TOWNS = "lat,lon,name,admin1,admin2,cc\n10,20,A,North,,AA\n-17,178,Nadi,Western,,FJ\n80,0,Pole,Ice,,NN\n"
+
+
+@pytest.fixture
+def pipeline(tmp_path, monkeypatch, write_split, model):
+    """A folder as the earlier stages leave it, with a model that finds the gallery's place nearest to a photo."""
+    monkeypatch.chdir(tmp_path)
+    world = PARAMS.model_copy(update={"data": PARAMS.data.model_copy(update={"source": "world"})})
+    monkeypatch.setattr(command, "load_params", lambda: world)
+    monkeypatch.setattr(command, "load_release", lambda folder: model)
+    source = Path("data/world")
+    write_split(source / "features" / "train", [10.0, 10.01, -17.0, 89.0], [20.0, 20.01, 178.0, 90.0])
+    write_split(
+        source / "features" / "test",
+        [10.1, -17.0, 89.5],
+        [20.0, -179.9, -90.0],
+        country=["AA", "FJ", None],
+        region=["North", None, None],
+    )
+    geography = source / "raw" / "geography"
+    geography.mkdir(parents=True)
+    (geography / "places.csv").write_text(TOWNS)
+    release = Path("data/models/infonce")
+    release.mkdir(parents=True)
+    (release / "gallery.csv").write_text("LAT,LON\n10,20\n-17,178\n89,90\n")
+    return world
+
+
+def read(name):
+    return pl.read_parquet(f"data/predictions/{name}.parquet"), json.loads(
+        Path(f"reports/evaluation/{name}.json").read_text()
+    )
+
+
+def test_a_models_predictions_and_metrics_are_written(pipeline):
+    command.main("infonce")
+    predictions, metrics = read("infonce")
+    assert predictions.columns == [
+        "id", "latitude", "longitude", "predicted_latitude", "predicted_longitude", "error_km",
+        "top_latitude", "top_longitude", "top_probability",
+    ]  # fmt: skip
+    assert predictions["predicted_longitude"].to_list() == [20, 178, 90]
+    # 0.1 degree of latitude; 2.1 degrees of longitude over the antimeridian at 17 south; 0.5 + 1 degree over the pole
+    np.testing.assert_allclose(predictions["error_km"], [11.12, 223.3, 166.8], rtol=1e-3)
+    assert predictions["top_latitude"].list.len().to_list() == [3, 3, 3]  # of five, the gallery has three
+    np.testing.assert_allclose(predictions["top_probability"].list.sum(), 1, rtol=1e-5)
+    assert metrics["count"] == 3
+    assert metrics["accuracy_25km"] == pytest.approx(1 / 3)
+    assert metrics["accuracy_country"] == 1
+    assert metrics["accuracy_region"] == 1
+    assert "accuracy_city" not in metrics
+
+
+def test_the_curve_ends_at_1_and_agrees_with_the_accuracies(pipeline):
+    command.main("infonce")
+    curve = pl.read_csv("reports/evaluation/infonce.csv")
+    assert curve.columns == ["distance_km", "accuracy"]
+    assert curve["accuracy"][-1] == 1
+    assert curve.filter(pl.col("distance_km") <= 25)["accuracy"][-1] == pytest.approx(1 / 3)
+
+
+def test_the_same_inputs_give_the_same_bytes(pipeline):
+    command.main("infonce")
+    paths = [Path("data/predictions/infonce.parquet"), *Path("reports/evaluation").iterdir()]
+    first = [path.read_bytes() for path in paths]
+    command.main("infonce")
+    assert [path.read_bytes() for path in paths] == first
+
+
+def test_image_knn_answers_with_the_place_of_the_most_similar_photo(pipeline):
+    command.main("image_knn")
+    predictions, _ = read("image_knn")
+    assert predictions["predicted_latitude"].to_list() == [10.01, -17, 89]
+    assert predictions["top_probability"].to_list() == [None] * 3
+
+
+def test_most_frequent_answers_with_the_densest_town_for_every_photo(pipeline):
+    command.main("most_frequent")
+    predictions, metrics = read("most_frequent")
+    assert predictions["predicted_latitude"].to_list() == [10] * 3
+    assert predictions["top_probability"][0].to_list() == [0.5, 0.25, 0.25]
+    assert metrics["accuracy_country"] == 0.5
+
+
+def test_a_model_that_was_not_trained_is_named_with_the_way_out(pipeline):
+    message = (
+        r"data/models/semivariogram is missing; train it first: dvc repro train@semivariogram, or .*infonce, image_knn"
+    )
+    with pytest.raises(InputError, match=message):
+        command.main("semivariogram")
+
+
+def test_a_gallery_of_ones_own_is_searched(pipeline, monkeypatch):
+    Path("mine.csv").write_text("LAT,LON\n0,0\n")
+    own = pipeline.model_copy(update={"evaluate": pipeline.evaluate.model_copy(update={"gallery": "mine.csv"})})
+    monkeypatch.setattr(command, "load_params", lambda: own)
+    command.main("infonce")
+    predictions, _ = read("infonce")
+    assert predictions["predicted_latitude"].to_list() == [0] * 3
+    assert predictions["top_probability"].to_list() == [[1.0]] * 3
