@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from stages.cli import InputError
 from stages.evaluate.retrieval import GALLERY_CHUNK, chunked, retrieve
-from stages.train.release import GeoCLIP
+from stages.train.model import GeoCLIP
 
 PHOTO_CHUNK = 8192  # photos whose features are read and embedded at a time
 
@@ -65,7 +65,7 @@ def embed_places(model: GeoCLIP, latitude_deg: np.ndarray, longitude_deg: np.nda
     for start in tqdm(range(0, len(latitude_deg), GALLERY_CHUNK), desc="gallery", mininterval=1):
         chunk = slice(start, start + GALLERY_CHUNK)
         angles = (
-            torch.tensor(angle[chunk], device=model.logit_scale.device) for angle in (latitude_deg, longitude_deg)
+            torch.tensor(angle[chunk], device=model.device) for angle in (latitude_deg, longitude_deg)
         )
         yield model.place_embedding(*angles)
 
@@ -84,7 +84,7 @@ def embed_photos(model: GeoCLIP, features: Sequence) -> Tensor:
             "set features.model back, or train anew: dvc repro train"
         )
     chunks = (torch.from_numpy(rows.astype(np.float32)) for rows in chunked(features, PHOTO_CHUNK))
-    embeddings = torch.cat([model.image_embedding(chunk.to(model.logit_scale.device)) for chunk in chunks])
+    embeddings = torch.cat([model.image_embedding(chunk.to(model.device)) for chunk in chunks])
     if not embeddings.isfinite().all():
         raise InputError(
             "the model's embeddings hold NaN or infinity, its training diverged; lower train.learning_rate"

@@ -15,6 +15,10 @@ class CompassModel(torch.nn.Module):
         self.image_encoder.mlp = torch.nn.Sequential(torch.nn.Linear(width, 3))
         self.logit_scale = torch.nn.Parameter(torch.tensor(scale).log())
 
+    @property
+    def device(self):
+        return self.logit_scale.device
+
     def image_embedding(self, feature):
         return torch.nn.functional.normalize(feature, dim=1)
 
