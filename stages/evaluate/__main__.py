@@ -10,11 +10,11 @@ import typer
 
 from stages.cli import InputError, run, show_table
 from stages.evaluate import baselines, geocode, metrics
-from stages.evaluate.gallery import TopPlaces, embed_places, embed_photos, locate, read_gallery, sample
+from stages.evaluate.gallery import TopPlaces, embed_photos, embed_places, locate, read_gallery, sample
 from stages.geo import great_circle_km
 from stages.params import Evaluate, load_params
 from stages.shards import FeatureRows, read_features, write_json, written_whole
-from stages.train.release import load_release
+from stages.train.release import GALLERY, load_release
 
 MODELS, PREDICTIONS, REPORTS = Path("data/models"), Path("data/predictions"), Path("reports/evaluation")
 CURVE_KM = np.geomspace(0.1, 20000, 107)  # twenty points a decade, up to half the Earth's circumference
@@ -43,7 +43,7 @@ BASELINES = {"image_knn": by_image_knn, "most_frequent": by_most_frequent}
 def by_model(release: Path, features: FeatureRows, p: Evaluate) -> TopPlaces:
     """The places of the gallery that the model of a release folder finds most similar to each photo."""
     model = load_release(release).to("cuda" if torch.cuda.is_available() else "cpu")
-    path = release / "gallery.csv" if p.gallery == "train" else Path(p.gallery)
+    path = release / GALLERY if p.gallery == "train" else Path(p.gallery)
     gallery = sample(read_gallery(path), p.gallery_size, p.seed)
     return locate(model, embed_photos(model, features), gallery, embed_places(model, *gallery), p.top_k)
 

@@ -64,9 +64,7 @@ def embed_places(model: GeoCLIP, latitude_deg: np.ndarray, longitude_deg: np.nda
     """Embeddings of places in their order, in chunks (c, e) on the model's device. Both (g,)."""
     for start in tqdm(range(0, len(latitude_deg), GALLERY_CHUNK), desc="gallery", mininterval=1):
         chunk = slice(start, start + GALLERY_CHUNK)
-        angles = (
-            torch.tensor(angle[chunk], device=model.device) for angle in (latitude_deg, longitude_deg)
-        )
+        angles = (torch.tensor(angle[chunk], device=model.device) for angle in (latitude_deg, longitude_deg))
         yield model.place_embedding(*angles)
 
 
