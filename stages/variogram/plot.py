@@ -1,0 +1,126 @@
+"""Figures of the semivariogram and of what the loss makes of it. draw_* functions add to given axes."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from stages.variogram.empirical import EmpiricalSemivariogram
+from stages.variogram.models import Semivariogram
+
+# Okabe & Ito's colours, told apart by colour-blind readers.
+MODEL, HARD, FALSE = "#D55E00", "#CC79A7", "#0072B2"
+GREY = "0.35"
+FIGURE_DPI = 160
+
+
+def _curve_km(model: Semivariogram) -> np.ndarray:
+    return np.geomspace(model.lag_km[0], model.lag_km[-1], 400)
+
+
+def draw_variogram(ax: Axes, empirical: EmpiricalSemivariogram, model: Semivariogram) -> None:
+    """Points shaded by pairs with two block errors, the fitted line with its band; nugget, sill and range marked."""
+    filled = empirical.n_pairs > 0
+    lag_km, semivariance, n_pairs = (a[filled] for a in (empirical.lag_km, empirical.semivariance, empirical.n_pairs))
+    error = 2 * np.nan_to_num(empirical.se_block[filled])
+    ax.errorbar(lag_km, semivariance, yerr=error, fmt="none", ecolor="0.6", elinewidth=1, capsize=2, zorder=2)
+    points = ax.scatter(
+        lag_km, semivariance, c=n_pairs, norm=LogNorm(), cmap="cividis_r", s=34, edgecolor="k", linewidth=0.5, zorder=4
+    )
+    ax.figure.colorbar(points, ax=ax, label="pairs in the bin", pad=0.015, aspect=30)
+    at = _curve_km(model)
+    line = model.semivariance_at(at)
+    band = 2 * np.interp(np.log(at), np.log(model.lag_km), np.nan_to_num(model.se_model))
+    ax.fill_between(at, np.maximum(line - band, 0), line + band, color=MODEL, alpha=0.18, lw=0, zorder=1)
+    ax.plot(at, line, color=MODEL, lw=2, zorder=3)
+    ax.set(xscale="log", ylabel="semivariance γ(h)  (mean cosine distance)", ylim=(0, None))
+    _mark(ax, model)
+
+
+def _mark(ax: Axes, model: Semivariogram) -> None:
+    """Lines at the nugget, the sill and the practical range as far as the model has them."""
+    left = {"xy": (0.012, 0), "textcoords": "offset points", "color": GREY, "fontsize": 9}
+    levels = [("nugget", model.nugget, (2, 4))]
+    if model.range_km is not None:
+        levels.append(("sill", model.sill, (2, 4)))
+        ax.axvline(model.range_km, color=GREY, lw=1, ls=":")
+        ax.annotate(
+            f"range {model.range_km:,.0f} km" if model.range_km >= 10 else f"range {model.range_km:.2g} km",
+            **(left | {"xy": (model.range_km, 0.03)}),
+            xytext=(-4, 0), ha="right", xycoords=("data", "axes fraction"),
+        )  # fmt: skip
+    for name, level, offset in levels:
+        ax.axhline(level, color=GREY, lw=1, ls="--")
+        ax.annotate(
+            f"{name} {level:.3f}", **(left | {"xy": (0.005, level)}), xytext=offset, xycoords=("axes fraction", "data")
+        )
+
+
+def draw_pair_counts(ax: Axes, empirical: EmpiricalSemivariogram) -> None:
+    """Bars of the pairs in each lag bin, on log axes."""
+    filled = empirical.n_pairs > 0
+    # The first bin begins at 0, which a log axis cannot show: draw it as wide as its neighbour.
+    start = np.where(empirical.lag_from_km > 0, empirical.lag_from_km, empirical.lag_to_km**2 / empirical.lag_to_km[1])
+    width = empirical.lag_to_km - start
+    ax.bar(start[filled], empirical.n_pairs[filled], width[filled], align="edge", color="0.75", edgecolor="w", lw=0.5)
+    ax.set(xscale="log", yscale="log", xlabel="great-circle lag h (km)", ylabel="pairs")
+
+
+def variogram_figure(empirical: EmpiricalSemivariogram, model: Semivariogram) -> Figure:
+    """The semivariogram above, its pair counts below."""
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(5, 1))
+    draw_variogram(top, empirical, model)
+    draw_pair_counts(bottom, empirical)
+    top.set_title(describe(model), fontsize=11, loc="left")
+    return figure
+
+
+def describe(model: Semivariogram) -> str:
+    """One line: the model and its parts."""
+    if model.name == "nugget":
+        return "Pure nugget: no spatial structure"
+    if model.name == "linear":
+        return "Linear: no plateau within these lags"
+    shape = "".join(f", {name} {value:.2f}" for name, value in model.shape.items() if model.name != "nested")
+    parts = " + ".join(f"{part['partial_sill']:.3f} within {part['range_km']:,.3g} km" for part in model.structures())
+    return f"{model.name.capitalize()}{shape}: nugget {model.nugget:.3f} + {parts}; R² {model.r2:.3f}"
+
+
+def draw_negatives(ax: Axes, lag_km: np.ndarray, distance: np.ndarray, model: Semivariogram) -> None:
+    """Cloud of cosine distance (m,) against lag (m,), with the regions of hard and false negatives below the model's
+    line.
+    """
+    lag_km, at = np.maximum(lag_km, model.lag_km[0] / 2), _curve_km(model)
+    bins = np.geomspace(lag_km.min(), lag_km.max() * 1.0001, 70), np.linspace(0, max(distance.max(), 1e-3), 80)
+    counts, *_ = np.histogram2d(lag_km, distance, bins)
+    cloud = ax.pcolormesh(*bins, np.ma.masked_equal(counts.T, 0), norm=LogNorm(), cmap="Greys", rasterized=True)
+    ax.figure.colorbar(cloud, ax=ax, label="sampled pairs", pad=0.015, aspect=30)
+    expected, std = model.semivariance_at(at), model.std_at(at)
+    ax.plot(at, expected, color=MODEL, lw=2)
+    for sign in (-1, 1):
+        ax.plot(at, expected + sign * std, color=MODEL, lw=1, ls="--")
+    ax.set(xscale="log", xlabel="great-circle lag h (km)", ylabel="cosine distance d of a pair", ylim=(0, bins[1][-1]))
+    if model.range_km is None:
+        return
+    for is_here, colour, name, place in (
+        (at <= model.range_km, FALSE, "false negatives\nwithin the range and alike:\npushed less", (0.03, 0.03)),
+        (at >= model.range_km, HARD, "hard negatives\nbeyond the range, alike:\npushed harder", (0.97, 0.03)),
+    ):
+        ax.fill_between(at, 0, expected, where=is_here, color=colour, alpha=0.25, lw=0)
+        ax.text(
+            *place, name, color=colour, transform=ax.transAxes, ha="left" if place[0] < 0.5 else "right", weight="bold",
+            bbox={"facecolor": "w", "alpha": 0.75, "edgecolor": "none"}, fontsize=9,
+        )  # fmt: skip
+    ax.axvline(model.range_km, color=GREY, lw=1, ls=":")
+
+
+def negatives_figure(lag_km: np.ndarray, distance: np.ndarray, model: Semivariogram) -> Figure:
+    """The cloud of pairs with the regions of the loss."""
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    ax = figure.subplots()
+    draw_negatives(ax, lag_km, distance, model)
+    ax.set_title(
+        "Expected distance γ(h) ± s(h), and what the loss makes of the pairs below it", fontsize=11, loc="left"
+    )
+    return figure

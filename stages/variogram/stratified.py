@@ -1,0 +1,187 @@
+"""A fixed number of pairs per lag bin from millions of photos.
+
+Uniformly drawn pairs fill the long lags, and almost never lie below 25 km. For a bin that they leave short, photos are
+put into a grid of cells as wide as the bin's largest lag, a pair is drawn uniformly from all pairs of neighbouring
+cells, and kept if its lag falls into the bin. What is kept is uniform over the bin's pairs, so its plain mean estimates
+the bin's semivariance.
+"""
+
+import numba
+import numpy as np
+from tqdm import tqdm
+
+from stages.geo import chord_km
+from stages.variogram.exhaustive import N_MOMENTS, bin_ends
+
+UNIFORM_DRAWS = 10_000_000
+DRAWS_AT_ONCE = 1_000_000
+MAX_ROUNDS = 40  # of DRAWS_AT_ONCE for one bin: a bin that accepts fewer than n in 40 million draws stays short
+PAIRS_AT_ONCE = 16_384  # whose features are in memory
+
+
+@numba.njit(cache=True)
+def _squared_chords(vectors, i, j):
+    """Squared chords of the pairs i, j (m,) of vectors (n, 3). Returns (m,)."""
+    chords = np.empty(len(i))
+    for pair in range(len(i)):
+        total = 0.0
+        for axis in range(3):
+            total += (vectors[i[pair], axis] - vectors[j[pair], axis]) ** 2
+        chords[pair] = total
+    return chords
+
+
+@numba.njit(cache=True)
+def _first_at_least(values, value):
+    """Index of the first of the rising values that is at least value."""
+    low, high = 0, len(values)
+    while low < high:
+        middle = (low + high) // 2
+        if values[middle] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@numba.njit(cache=True)
+def _neighbour_counts(keys, side):
+    """Number of photos in the 27 cells around each photo's cell.
+
+    keys: (n,) cell of each photo, rising. Returns (n,) int64.
+
+    Cells x, y, z-1 to z+1 are neighbours in keys too, so nine ranges of photos cover the 27 cells; their ends only move
+    on.
+    """
+    counts = np.zeros(len(keys), np.int64)
+    for dx in range(-1, 2):
+        for dy in range(-1, 2):
+            step, low, high = (dx * side + dy) * side, 0, 0
+            for photo in range(len(keys)):
+                while low < len(keys) and keys[low] < keys[photo] + step - 1:
+                    low += 1
+                while high < len(keys) and keys[high] <= keys[photo] + step + 1:
+                    high += 1
+                counts[photo] += high - low
+    return counts
+
+
+@numba.njit(cache=True)
+def _unrank(ranks, keys, cumulative, side):
+    """Pairs number ranks (m,) of all ordered pairs of photos in neighbouring cells: two (m,) int64 places in keys."""
+    first, second = np.empty(len(ranks), np.int64), np.empty(len(ranks), np.int64)
+    for m in range(len(ranks)):
+        photo = _first_at_least(cumulative, ranks[m] + 1)
+        left = ranks[m] - (cumulative[photo - 1] if photo else 0)
+        first[m] = photo
+        for column in range(9):
+            step = ((column // 3 - 1) * side + column % 3 - 1) * side
+            low = _first_at_least(keys, keys[photo] + step - 1)
+            high = _first_at_least(keys, keys[photo] + step + 2)
+            if left < high - low:
+                second[m] = low + left
+                break
+            left -= high - low
+    return first, second
+
+
+def _pairs_in_bin(vectors, drives, from_chord, to_chord, n_pairs, rng) -> tuple[np.ndarray, np.ndarray] | None:
+    """Up to n_pairs pairs i, j with squared chords in [from_chord, to_chord), by grid and rejection; None if a grid is
+    no help.
+    """
+    # A cell is a hair wider than the chord, and none is so narrow that its number would not fit.
+    width = max(to_chord**0.5 * (1 + 1e-9), 1e-6)
+    side = int(2 / width) + 4  # an empty cell around them all, so that a neighbour's number never wraps
+    cells = ((vectors + 1) / width).astype(np.int64) + 1
+    keys = (cells[:, 0] * side + cells[:, 1]) * side + cells[:, 2]
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    cumulative = np.cumsum(_neighbour_counts(keys, side))
+    n_candidates = int(cumulative[-1])
+    if n_candidates > len(vectors) ** 2 // 4:
+        return None
+
+    def keep(ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        i, j = (order[places] for places in _unrank(ranks, keys, cumulative, side))
+        chords = _squared_chords(vectors, i, j)
+        kept = (chords >= from_chord) & (chords < to_chord) & (drives[i] != drives[j])
+        return i[kept], j[kept]
+
+    if n_candidates <= DRAWS_AT_ONCE:  # few enough to look at each once
+        i, j = keep(np.arange(n_candidates))
+        i, j = i[i < j], j[i < j]
+        if len(i) > n_pairs:
+            chosen = rng.choice(len(i), n_pairs, replace=False, shuffle=False)
+            i, j = i[chosen], j[chosen]
+        return i, j
+    kept = []
+    for _ in range(MAX_ROUNDS):
+        kept.append(keep(rng.integers(0, n_candidates, DRAWS_AT_ONCE // 4)))
+        if sum(len(i) for i, _ in kept) >= n_pairs:
+            break
+    i, j = (np.concatenate(part)[:n_pairs] for part in zip(*kept, strict=True))
+    return i, j
+
+
+def draw_pairs(
+    vectors: np.ndarray, drives: np.ndarray, edges_km: np.ndarray, n_pairs: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Up to n_pairs pairs per lag bin, uniform over the bin's pairs.
+
+    vectors: (n, 3); drives: (n,), equal ones make no pair.
+
+    Returns i, j (m,) int64 and their lag bin (m,). A bin with no more than n_pairs pairs near each other gives each
+    once; otherwise pairs are drawn independently, so one can come twice.
+    """
+    rng = np.random.default_rng(seed)
+    n, k = len(vectors), len(edges_km) - 1
+    ends = bin_ends(edges_km)
+    found: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in range(k)]
+    n_found = np.zeros(k, np.int64)
+    for _ in range(UNIFORM_DRAWS // DRAWS_AT_ONCE):
+        i, j = rng.integers(0, n, (2, DRAWS_AT_ONCE))
+        slot = np.searchsorted(ends, _squared_chords(vectors, i, j), side="right") - 1
+        slot[drives[i] == drives[j]] = -1
+        for lag in np.flatnonzero(n_found < n_pairs):
+            here = np.flatnonzero(slot == lag)[: n_pairs - n_found[lag]]
+            found[lag].append((i[here], j[here]))
+            n_found[lag] += len(here)
+    for lag in tqdm(np.flatnonzero(n_found < n_pairs), "short lags", unit="bin", mininterval=1, leave=False):
+        pairs = _pairs_in_bin(vectors, drives, ends[lag], ends[lag + 1], n_pairs, rng)
+        if pairs is not None:
+            found[lag] = [pairs]
+    i, j = (np.concatenate([pairs[side] for lag in found for pairs in lag]) for side in (0, 1))
+    return i, j, np.repeat(np.arange(k), [sum(len(i) for i, _ in lag) for lag in found])
+
+
+def pair_distances(
+    i: np.ndarray, j: np.ndarray, vectors: np.ndarray, unit_features: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lag (km) and cosine distance of the pairs i, j (m,) of rows of vectors (n, 3) and unit_features (n, d)."""
+    distance = np.empty(len(i))
+    for start in range(0, len(i), PAIRS_AT_ONCE):
+        part = slice(start, start + PAIRS_AT_ONCE)
+        distance[part] = 1 - np.einsum("pd,pd->p", unit_features[i[part]], unit_features[j[part]])
+    return chord_km(_squared_chords(vectors, i, j)), distance
+
+
+def sum_pairs(i, j, lag_bin, vectors, unit_features, blocks, n_lags: int) -> np.ndarray:
+    """Sums over the given pairs (m,), as of exhaustive.sum_all_pairs.
+
+    unit_features: rows (r,) -> (r, d) float32 of unit length.
+    """
+    g = int(blocks.max(initial=0)) + 1
+    total = np.zeros((g, g, n_lags, N_MOMENTS))
+    order = np.argsort(i, kind="stable")  # the file is read forwards
+    starts = range(0, len(i), PAIRS_AT_ONCE)
+    for start in tqdm(starts, "features of pairs", unit="chunk", mininterval=1, leave=False):
+        chosen = order[start : start + PAIRS_AT_ONCE]
+        a, b = i[chosen], j[chosen]
+        similarity = np.einsum("pd,pd->p", unit_features(a), unit_features(b), dtype=np.float64)
+        distance = np.maximum(1 - similarity, 0)
+        lag_km = chord_km(_squared_chords(vectors, a, b))
+        norm = np.sqrt(2 * distance)
+        moments = np.stack([np.ones_like(lag_km), lag_km, distance, distance**2, np.sqrt(norm), norm], axis=-1)
+        low, high = np.minimum(blocks[a], blocks[b]), np.maximum(blocks[a], blocks[b])
+        np.add.at(total, (low, high, lag_bin[chosen]), moments)
+    return total
