@@ -15,7 +15,8 @@ from stages.variogram.exhaustive import N_MOMENTS, bin_ends
 
 UNIFORM_DRAWS = 10_000_000
 DRAWS_AT_ONCE = 1_000_000
-MAX_ROUNDS = 40  # of DRAWS_AT_ONCE for one bin: a bin that accepts fewer than n in 40 million draws stays short
+GRID_DRAWS = 250_000  # of which about a sixth is accepted where photos are spread evenly
+MAX_ROUNDS = 40  # of GRID_DRAWS for one bin: one that accepts fewer than n_pairs in 10 million draws stays short
 PAIRS_AT_ONCE = 16_384  # whose features are in memory
 
 
@@ -85,7 +86,7 @@ def _unrank(ranks, keys, cumulative, side):
     return first, second
 
 
-def _pairs_in_bin(vectors, drives, from_chord, to_chord, n_pairs, rng) -> tuple[np.ndarray, np.ndarray] | None:
+def pairs_in_bin(vectors, drives, from_chord, to_chord, n_pairs, rng) -> tuple[np.ndarray, np.ndarray] | None:
     """Up to n_pairs pairs i, j with squared chords in [from_chord, to_chord), by grid and rejection; None if a grid is
     no help.
     """
@@ -98,8 +99,6 @@ def _pairs_in_bin(vectors, drives, from_chord, to_chord, n_pairs, rng) -> tuple[
     keys = keys[order]
     cumulative = np.cumsum(_neighbour_counts(keys, side))
     n_candidates = int(cumulative[-1])
-    if n_candidates > len(vectors) ** 2 // 4:
-        return None
 
     def keep(ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         i, j = (order[places] for places in _unrank(ranks, keys, cumulative, side))
@@ -114,44 +113,52 @@ def _pairs_in_bin(vectors, drives, from_chord, to_chord, n_pairs, rng) -> tuple[
             chosen = rng.choice(len(i), n_pairs, replace=False, shuffle=False)
             i, j = i[chosen], j[chosen]
         return i, j
+    if n_candidates > len(vectors) ** 2 // 4:
+        return None
     kept = []
     for _ in range(MAX_ROUNDS):
-        kept.append(keep(rng.integers(0, n_candidates, DRAWS_AT_ONCE // 4)))
+        kept.append(keep(rng.integers(0, n_candidates, GRID_DRAWS)))
         if sum(len(i) for i, _ in kept) >= n_pairs:
             break
     i, j = (np.concatenate(part)[:n_pairs] for part in zip(*kept, strict=True))
     return i, j
 
 
+def _uniform_pairs(vectors, drives, ends, n_pairs, rng) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The first n_pairs pairs i, j of each lag bin, as far as there are, among UNIFORM_DRAWS from all pairs."""
+    found = [[(np.empty(0, np.int64),) * 2] for _ in ends[1:]]
+    n_found = np.zeros(len(found), np.int64)
+    for _ in range(UNIFORM_DRAWS // DRAWS_AT_ONCE if n_pairs else 0):
+        i, j = rng.integers(0, len(vectors), (2, DRAWS_AT_ONCE))
+        lag_bin = np.searchsorted(ends, _squared_chords(vectors, i, j), side="right") - 1
+        lag_bin[drives[i] == drives[j]] = -1
+        for lag in np.flatnonzero(n_found < n_pairs):
+            here = np.flatnonzero(lag_bin == lag)[: n_pairs - n_found[lag]]
+            found[lag].append((i[here], j[here]))
+            n_found[lag] += len(here)
+    return [tuple(np.concatenate(part) for part in zip(*pairs, strict=True)) for pairs in found]
+
+
 def draw_pairs(
     vectors: np.ndarray, drives: np.ndarray, edges_km: np.ndarray, n_pairs: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Up to n_pairs pairs per lag bin, uniform over the bin's pairs.
+    """Up to n_pairs different pairs per lag bin, uniform over the bin's pairs.
 
-    vectors: (n, 3); drives: (n,), equal ones make no pair.
-
-    Returns i, j (m,) int64 and their lag bin (m,). A bin with no more than n_pairs pairs near each other gives each
-    once; otherwise pairs are drawn independently, so one can come twice.
+    vectors: (n, 3) unit vectors. drives: (n,) int, equal ones make no pair. Returns i, j (m,) int64 and their lag bin
+    (m,), rising. A bin with few pairs may give a few less than there are.
     """
     rng = np.random.default_rng(seed)
-    n, k = len(vectors), len(edges_km) - 1
-    ends = bin_ends(edges_km)
-    found: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in range(k)]
-    n_found = np.zeros(k, np.int64)
-    for _ in range(UNIFORM_DRAWS // DRAWS_AT_ONCE):
-        i, j = rng.integers(0, n, (2, DRAWS_AT_ONCE))
-        slot = np.searchsorted(ends, _squared_chords(vectors, i, j), side="right") - 1
-        slot[drives[i] == drives[j]] = -1
-        for lag in np.flatnonzero(n_found < n_pairs):
-            here = np.flatnonzero(slot == lag)[: n_pairs - n_found[lag]]
-            found[lag].append((i[here], j[here]))
-            n_found[lag] += len(here)
-    for lag in tqdm(np.flatnonzero(n_found < n_pairs), "short lags", unit="bin", mininterval=1, leave=False):
-        pairs = _pairs_in_bin(vectors, drives, ends[lag], ends[lag + 1], n_pairs, rng)
-        if pairs is not None:
-            found[lag] = [pairs]
-    i, j = (np.concatenate([pairs[side] for lag in found for pairs in lag]) for side in (0, 1))
-    return i, j, np.repeat(np.arange(k), [sum(len(i) for i, _ in lag) for lag in found])
+    n, ends = len(vectors), bin_ends(edges_km)
+    # So few photos that each pair can be looked at need no draws.
+    found = _uniform_pairs(vectors, drives, ends, n_pairs if n**2 > DRAWS_AT_ONCE else 0, rng)
+    short = [lag for lag, (i, _) in enumerate(found) if len(i) < n_pairs]
+    for lag in tqdm(short, "short lags", unit="bin", mininterval=1, leave=False):
+        found[lag] = pairs_in_bin(vectors, drives, ends[lag], ends[lag + 1], n_pairs, rng) or found[lag]
+    i, j = (np.concatenate(part) for part in zip(*found, strict=True))
+    lag_bin = np.repeat(np.arange(len(found)), [len(i) for i, _ in found])
+    # A pair that was drawn twice is one pair; what is left is still uniform over the bin's pairs.
+    once = np.sort(np.unique(np.minimum(i, j) * n + np.maximum(i, j), return_index=True)[1])
+    return i[once], j[once], lag_bin[once]
 
 
 def pair_distances(

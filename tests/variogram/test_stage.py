@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from stages.cli import InputError
+from stages.params import load_params
+from stages.shards import feature_schema
+from stages.variogram.__main__ import main
+from stages.variogram.models import read_model
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An empty project folder with params.yaml, the working folder."""
+    (tmp_path / "params.yaml").write_text(Path("params.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_features(latitude, longitude, features, sequence=None):
+    schema, nothing = feature_schema(features.shape[1]), [None] * len(latitude)
+    columns = {
+        "id": [f"photo{row}" for row in range(len(latitude))],
+        "latitude": latitude,
+        "longitude": longitude,
+        "sequence": sequence or nothing,
+        "feature": list(features.astype(np.float16)),
+    }
+    table = pa.table([pa.array(columns.get(field.name, nothing), field.type) for field in schema], schema)
+    folder = Path("data") / load_params().data.source / "features" / "train"
+    folder.mkdir(parents=True)
+    with pa.ipc.new_file(str(folder / "00000.arrow"), schema) as writer:
+        writer.write_table(table)
+
+
+def test_the_stage_writes_model_tables_and_figures_and_the_same_bytes_again(project, scatter, simulate, capsys):
+    latitude, longitude = scatter(900, 1)
+    features = simulate(latitude, longitude, 0.15, [(0.45, 500.0)], 1)
+    sequence = [f"drive {row // 5}" for row in range(900)]
+    write_features(latitude, longitude, features, sequence)
+    main()
+    written = sorted(path for folder in ("data/variogram", "reports") for path in (project / folder).rglob("*.*"))
+    names = ["model.json", "empirical.csv", "example_pairs.csv", "fitted.csv", "negatives.png", "semivariogram.png"]
+    assert [path.name for path in written] == names
+    assert "chosen" in capsys.readouterr().out
+    first = [path.read_bytes() for path in written]
+    main()
+    assert [path.read_bytes() for path in written] == first
+
+    model, empirical = read_model(written[0]), pl.read_csv(written[1])
+    assert empirical.columns == (
+        ["lag_from_km", "lag_to_km", "lag_km", "semivariance", "std", "n_pairs", "se_sampling", "se_block"]
+    )
+    assert empirical["n_pairs"].sum() == 900 * 899 // 2
+    fitted = pl.read_csv(written[3])
+    np.testing.assert_allclose(fitted["semivariance"], model.semivariance_at(fitted["lag_km"].to_numpy()))
+    check_examples(pl.read_csv(written[2]), model, sequence)
+
+
+def check_examples(pairs, model, sequence):
+    assert set(pairs["kind"]) == {"hard_negative", "false_negative"}
+    for (kind,), of_kind in pairs.group_by("kind"):
+        assert ((of_kind["lag_km"] > model.range_km) == (kind == "hard_negative")).all()
+        photos = [*of_kind["id_a"], *of_kind["id_b"]]
+        drives = [sequence[int(photo.removeprefix("photo"))] for photo in photos]
+        assert len(set(drives)) == len(drives)
+        assert (of_kind["z"] > 0).all()
+        assert (np.diff(of_kind["z"]) <= 0).all()
+    np.testing.assert_allclose(pairs["expected_distance"], model.semivariance_at(pairs["lag_km"].to_numpy()), rtol=1e-3)
+
+
+def test_features_without_structure_have_no_examples_and_still_figures(project, scatter):
+    latitude, longitude = scatter(600, 2)
+    features = np.random.default_rng(0).normal(size=(600, 64))
+    write_features(latitude, longitude, features)
+    main()
+    assert read_model(project / "data/variogram/model.json").name == "nugget"
+    assert len(pl.read_csv(project / "reports/variogram/example_pairs.csv")) == 0
+    assert (project / "reports/variogram/negatives.png").exists()
+
+
+def test_missing_features_say_what_to_run(project):
+    with pytest.raises(InputError, match="run the features stage first"):
+        main()
+
+
+def test_a_model_that_is_refused_is_found_before_anything_is_read(project):
+    params = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(params.replace("[exponential, spherical,", "[exponential, gaussian,"))
+    with pytest.raises(InputError, match="'gaussian' is refused"):
+        main()
