@@ -1,0 +1,182 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+import torch
+from ruamel.yaml import YAML
+
+from stages.cli import InputError
+from stages.shards import feature_schema
+from stages.train import loop
+from stages.train.__main__ import main
+from stages.train.model import seeded_model
+from stages.train.release import load_release, write_release
+from stages.variogram.models import Semivariogram, write_model
+
+SMALL = {"epochs": 3, "batch_size": 16, "embedding_width": 8, "hidden_width": 16, "fourier_width": 4}
+
+
+def write_features(folder, n, seed, width=6):
+    rng = np.random.default_rng(seed)
+    latitude, longitude = np.degrees(np.arcsin(rng.uniform(-1, 1, n))), rng.uniform(-180, 180, n)
+    feature = np.stack([np.sin(np.radians(latitude + k * longitude)) for k in range(width)], axis=1) + 1e-3
+    feature = (feature / np.linalg.norm(feature, axis=1, keepdims=True)).astype(np.float16)
+    columns = {
+        "id": [f"{seed}{row:03}" for row in range(n)],
+        "latitude": latitude,
+        "longitude": longitude,
+        **dict.fromkeys(
+            ("country", "region", "sub_region", "city", "sequence", "captured_at"), pa.nulls(n, pa.string())
+        ),
+        "feature": pa.FixedSizeListArray.from_arrays(pa.array(feature.ravel()), width),
+    }
+    table = pa.table(columns, schema=feature_schema(width))
+    folder.mkdir(parents=True)
+    for shard, start in enumerate(range(0, n, 40)):
+        with pa.ipc.new_file(folder / f"{shard:05}.arrow", table.schema) as writer:
+            writer.write_table(table.slice(start, 40))
+
+
+def write_semivariogram(range_km=500.0, name="exponential"):
+    k = np.geomspace(0.1, 20_000, 5)
+    ones = np.ones(5)
+    values = {"lag_km": k, "semivariance": 0.5 * ones, "std": 0.2 * ones, "se_block": ones, "se_model": ones}
+    fitted = Semivariogram(
+        name, 0.1, 0.4, range_km, {}, {}, weighted_rmse=0.0, r2=1.0, n_pairs=np.full(5, 100), **values
+    )
+    write_model(fitted, Path("data/variogram/model.json"))
+
+
+def set_params(**changes):
+    yaml = YAML()
+    values = yaml.load(Path("params.yaml").read_text())
+    values["train"].update(changes)
+    yaml.dump(values, Path("params.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path, monkeypatch):
+    """A folder with params, 100 training and 20 validation photos and a semivariogram."""
+    shutil.copy("params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    set_params(**SMALL)
+    for split, n, seed in (("train", 100, 1), ("val", 20, 2)):
+        write_features(Path("data/world/features") / split, n, seed)
+    encoder = {"model": "varioclip-tiny", "pretrained": "untrained"}
+    Path("data/world/features/encoder.json").write_text(json.dumps(encoder))
+    write_semivariogram()
+    return tmp_path
+
+
+def outputs(name="semivariogram"):
+    return {
+        path: path.read_bytes()
+        for path in [*Path("data/models", name).rglob("*.*"), Path("reports/training", f"{name}.csv")]
+        if path.is_file()
+    }
+
+
+def test_it_writes_a_release_and_a_learning_curve_and_says_how_it_ended(capsys):
+    main("semivariogram")
+    model = load_release(Path("data/models/semivariogram"))
+    assert model.place_embedding(torch.zeros(2), torch.zeros(2)).shape == (2, 8)
+    config = json.loads(Path("data/models/semivariogram/config.json").read_text())
+    assert config["training"]["loss"] == "semivariogram"
+    assert config["training"]["semivariogram"].keys() == {"beta_hard", "beta_false"}
+    assert "distance_soft" not in config["training"]
+    assert config["encoder"]["model"] == "varioclip-tiny"
+    assert len(pl.read_csv("data/models/semivariogram/gallery.csv")) == 100
+    curve = pl.read_csv("reports/training/semivariogram.csv")
+    assert curve.columns[:4] == ["step", "epoch", "training_loss", "validation_loss"]
+    assert curve["step"][-1] == 3 * (100 // 16)
+    assert "validation median error" in capsys.readouterr().out
+    assert not list(Path("data/checkpoints").glob("*"))
+
+
+def test_the_same_inputs_give_the_same_bytes():
+    main("semivariogram")
+    first = outputs()
+    main("semivariogram")
+    assert outputs() == first
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_killed_and_run_again_it_writes_the_same_bytes(monkeypatch):
+    main("semivariogram")
+    expected = outputs()
+    shutil.rmtree("data/models")
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+    advance = loop.Run.advance
+
+    def advance_or_die(run):
+        if run.step == 8:
+            raise Killed
+        advance(run)
+
+    monkeypatch.setattr(loop.Run, "advance", advance_or_die)
+    with pytest.raises(Killed):
+        main("semivariogram")
+    assert Path("data/checkpoints/semivariogram.pt").is_file()
+    monkeypatch.setattr(loop.Run, "advance", advance)
+    main("semivariogram")
+    assert outputs() == expected
+
+
+def test_infonce_needs_no_semivariogram():
+    shutil.rmtree("data/variogram")
+    main("infonce")
+    assert outputs("infonce")
+    with pytest.raises(InputError, match="run the variogram stage first"):
+        main("semivariogram")
+
+
+def test_it_starts_from_a_release():
+    widths = {"embedding_width": 8, "hidden_width": 16, "fourier_width": 4, "sigmas": [1, 16, 256]}
+    start = seeded_model(11, feature_width=6, **widths)
+    facts = {"sigma": [1.0, 16.0, 256.0], "backbone": {"repo_id": "a", "revision": "main"}}
+    write_release(Path("published"), start, pl.DataFrame({"latitude": [0.0], "longitude": [0.0]}), facts)
+    set_params(init="published", learning_rate=1e-12, sigmas=[1.0, 16.0, 256.0])
+    main("infonce")
+    trained = load_release(Path("data/models/infonce")).state_dict()
+    for key, value in start.state_dict().items():
+        torch.testing.assert_close(trained[key], value, rtol=0, atol=1e-6)
+
+
+def test_an_unknown_loss_names_those_there_are():
+    with pytest.raises(InputError, match="loss 'triplet' is not known; choose one of: infonce, semivariogram"):
+        main("triplet")
+
+
+def test_a_batch_larger_than_the_data_is_refused():
+    set_params(batch_size=512)
+    with pytest.raises(InputError, match="a batch of 512 is more than the 100 training photos"):
+        main("infonce")
+
+
+def test_a_feature_that_is_no_number_names_its_photo():
+    shutil.rmtree("data/world/features/train")
+    write_features(Path("data/world/features/train"), 100, 1)
+    path = Path("data/world/features/train/00001.arrow")
+    table = pa.ipc.open_file(path).read_all()
+    values = table["feature"].combine_chunks().flatten().to_numpy(zero_copy_only=False).copy()
+    values[6 * 2 + 3] = np.nan
+    feature = pa.FixedSizeListArray.from_arrays(pa.array(values), 6)
+    table = table.set_column(table.column_names.index("feature"), table.schema.field("feature"), feature)
+    with pa.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(InputError, match="the feature of photo 1042 in data/world/features/train is NaN"):
+        main("infonce")
+
+
+def test_a_semivariogram_without_a_range_is_refused():
+    write_semivariogram(range_km=None, name="nugget")
+    with pytest.raises(InputError, match="semivariogram 'nugget' has no range"):
+        main("semivariogram")
+    main("distance_soft")
