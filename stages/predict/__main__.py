@@ -13,7 +13,7 @@ from tqdm import tqdm
 from stages.cli import InputError, run, show_table
 from stages.evaluate.gallery import TopPlaces, embed_photos, embed_places, locate, read_gallery
 from stages.evaluate.geocode import read_towns
-from stages.features.encoder import embed_images, read_encoder
+from stages.features.encoder import Encoder, center, read_encoder
 from stages.params import load_params
 from stages.predict.answers import answer_table, to_json, to_rows
 from stages.predict.cache import cache_file, cache_folder, kept
@@ -25,20 +25,22 @@ BATCH = 64  # photos that are decoded and embedded at a time
 MAP_SUFFIXES = (".png", ".svg", ".pdf")
 
 
-def embed(paths: list[Path], encoder) -> tuple[list[Path], np.ndarray]:
+def embed(
+    paths: list[Path], encoder: Encoder, mean: np.ndarray | None, short_side_px: int
+) -> tuple[list[Path], np.ndarray]:
     """The photos that can be read and their features (n, d); each of the others is named on stderr."""
     read, features = [], []
     for start in tqdm(range(0, len(paths), BATCH), desc="photos", mininterval=1):
-        batch = {}
+        images = []
         for path in paths[start : start + BATCH]:
             try:
-                batch[path] = read_photo(path)
+                images.append(encoder.preprocess(read_photo(path, short_side_px)))
+                read.append(path)
             except InputError as error:
                 tqdm.write(f"skipped: {error}", file=sys.stderr)
-        if batch:
-            features.append(embed_images(encoder, list(batch.values())))
-            read += batch
-    return read, np.concatenate(features) if features else np.empty((0, 0), np.float32)
+        if images:
+            features.append(center(encoder.encode(torch.stack(images)), mean))
+    return read, np.concatenate(features) if features else np.empty((0, encoder.width), np.float32)
 
 
 def find(features: np.ndarray, release: Path, top_k: int) -> TopPlaces:
@@ -82,10 +84,14 @@ def main(
         raise InputError(f"--map {map_file}: a map ends in one of {', '.join(MAP_SUFFIXES)}")
     if not model.is_dir():
         raise InputError(f"{model} is missing; train it first: dvc repro train@{model.name}, or name another --model")
-    source = Path("data") / load_params().data.source
+    params = load_params()
+    source = Path("data") / params.data.source
+    encoder_file = source / "features" / "encoder.json"
+    if not encoder_file.exists():
+        raise InputError(f"{encoder_file} is missing; it says how photos are embedded: dvc repro features")
     geography = source / "raw" / "geography"
     paths = list_photos(photos)
-    read, features = embed(paths, read_encoder(source / "features"))
+    read, features = embed(paths, *read_encoder(encoder_file), params.shard.short_side_px)
     if read:
         table = answer_table(read, find(features, model, top_k), read_towns(geography / "places.csv"))
         # By what was asked for, not by what could be read: a script gets the same columns every time.

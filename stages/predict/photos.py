@@ -1,11 +1,13 @@
 """Photos that a person names on the command line: files and folders of them."""
 
+import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from stages.cli import InputError
+from stages.shard.images import UnusableImageError, prepare
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 
@@ -27,17 +29,15 @@ def list_photos(paths: Iterable[Path]) -> list[Path]:
     return list(dict.fromkeys(photos))
 
 
-def read_photo(path: Path) -> Image.Image:
-    """The photo as RGB, upright as its camera says.
+def read_photo(path: Path, short_side_px: int) -> Image.Image:
+    """The photo as training would have seen it: upright, its short side at most short_side_px (0: no limit).
 
-    Raises InputError, with the reason, if it can't be read whole.
+    Raises InputError, with the reason, if it can't be read to its end.
     """
     try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist") from None
-    except UnidentifiedImageError:
-        raise InputError(f"{path} is not an image that Pillow knows") from None
-    except (OSError, ValueError, Image.DecompressionBombError, SyntaxError) as error:
-        raise InputError(f"{path} can't be read: {error}") from None
+        data = prepare(path.read_bytes(), short_side_px)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    except UnusableImageError as error:
+        raise InputError(f"{path}: {error}") from None
+    return Image.open(io.BytesIO(data))

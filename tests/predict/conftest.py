@@ -46,7 +46,18 @@ def take_photo():
     return take
 
 
+class ColourEncoder:
+    """An encoder that gives the unit vector that is the colour of such a photo."""
+
+    width = 3
+
+    def preprocess(self, image):
+        return torch.tensor(image.getpixel((0, 0)))
+
+    def encode(self, images):
+        return images.numpy().astype(np.float32) / 127.5 - 1
+
+
 @pytest.fixture
-def features_of():
-    """A function that gives the unit vectors that are the colours of such photos."""
-    return lambda images: np.array([image.getpixel((0, 0)) for image in images], np.float32) / 127.5 - 1
+def encoder():
+    return ColourEncoder()

@@ -14,23 +14,24 @@ from stages.predict import __main__ as command
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 PLACES = {"Nairobi": (-1.3, 36.8), "Quito": (-0.2, -78.5), "Nadi": (-17.8, 177.4), "Alert": (82.5, -62.3)}
 TOWNS = "lat,lon,name,admin1,admin2,cc\n-1.3,36.8,Nairobi,Nairobi,,KE\n-0.2,-78.5,Quito,Pichincha,Quito,EC\n"
-RELEASE = Path("data/models/semivariogram")
+RELEASE, ENCODER = Path("data/models/semivariogram"), Path("data/world/features/encoder.json")
 
 
 @pytest.fixture
-def predict(tmp_path, monkeypatch, model, features_of):
+def predict(tmp_path, monkeypatch, model, encoder):
     """The command, with its defaults, in a folder as the pipeline leaves it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     world = PARAMS.model_copy(update={"data": PARAMS.data.model_copy(update={"source": "world"})})
     monkeypatch.setattr(command, "load_params", lambda: world)
-    monkeypatch.setattr(command, "read_encoder", lambda folder: folder)
-    monkeypatch.setattr(command, "embed_images", lambda encoder, images: features_of(images))
+    monkeypatch.setattr(command, "read_encoder", lambda path: (encoder, None))
     monkeypatch.setattr(command, "load_release", lambda folder: model)
     geography = Path("data/world/raw/geography")
     geography.mkdir(parents=True)
     (geography / "places.csv").write_text(TOWNS)
     (geography / "coastlines.csv").write_text("line,latitude,longitude\n0,-30,20\n0,10,50\n1,60,179\n1,61,-179\n")
+    Path("data/world/features").mkdir()
+    ENCODER.touch()
     RELEASE.mkdir(parents=True)
     (RELEASE / "model.safetensors").touch()
     (RELEASE / "config.json").touch()
@@ -87,8 +88,8 @@ def test_a_photo_that_cannot_be_read_is_named_and_the_others_are_answered(predic
     assert ended.value.exit_code == 1
     out, err = capsys.readouterr()
     assert out.count("\n") == 2
-    assert "skipped: text.jpg is not an image" in err
-    assert "skipped: gone.jpg does not exist" in err
+    assert "skipped: text.jpg: unreadable image" in err
+    assert "skipped: gone.jpg: No such file" in err
 
 
 def test_nothing_is_printed_when_no_photo_can_be_read(predict, capsys):
@@ -134,3 +135,17 @@ def test_a_map_of_an_unknown_kind_is_refused_before_any_work(predict):
 def test_a_model_that_was_not_trained_is_named_with_the_way_out(predict):
     with pytest.raises(InputError, match="data/models/other is missing; train it first: dvc repro train@other"):
         predict("photo.png", model=Path("data/models/other"))
+
+
+def test_photos_without_features_to_compare_with_say_the_way_out(predict):
+    ENCODER.unlink()
+    with pytest.raises(InputError, match=r"encoder.json is missing; .*: dvc repro features"):
+        predict("photo.png")
+
+
+def test_the_features_mean_is_subtracted_as_in_training(predict, take_photo, monkeypatch, encoder, capsys):
+    photo = take_photo(Path("photo.png"), -1.3, 36.8)
+    mean = encoder.encode(encoder.preprocess(Image.open(photo))) * 2  # what is left points to the antipode, near Nadi
+    monkeypatch.setattr(command, "read_encoder", lambda path: (encoder, mean))
+    predict(photo, as_json=True)
+    assert json.loads(capsys.readouterr().out)[0]["places"][0]["longitude"] == PLACES["Nadi"][1]
