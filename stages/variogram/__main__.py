@@ -74,7 +74,7 @@ def main() -> None:
     _write_csv(fitted_table(model), REPORTS / "fitted.csv")
     _write_figure(variogram_figure(empirical, model), REPORTS / "semivariogram.png")
     cloud = draw_cloud(latitude, longitude, features, edges_km, CLOUD_PAIRS_PER_LAG, p.seed)
-    _write_figure(negatives_figure(*cloud, model), REPORTS / "negatives.png")
+    _write_figure(negatives_figure(*cloud, edges_km, model), REPORTS / "negatives.png")
     drives = drive_numbers(sequence, len(latitude))
     examples = find_examples(latitude, longitude, features, drives, model, N_EXAMPLES)
     _write_csv(example_table(examples, places["id"]), REPORTS / "example_pairs.csv")

@@ -13,6 +13,7 @@ from stages.variogram.exhaustive import sum_all_pairs
 from stages.variogram.stratified import draw_pairs, sum_pairs
 
 EXHAUSTIVE_BELOW = 50_000  # photos; from there on a fixed number of pairs per lag is quicker
+MIN_LAG_KM = 1e-3  # the grain of coordinates; photos at one place have lag 0, which has no logarithm
 HALF_CIRCUMFERENCE_KM = np.pi * EARTH_RADIUS_KM
 
 
@@ -25,7 +26,7 @@ class EmpiricalSemivariogram:
 
     lag_from_km: np.ndarray
     lag_to_km: np.ndarray
-    lag_km: np.ndarray  # mean lag of the bin's pairs
+    lag_km: np.ndarray  # mean lag of the bin's pairs, at least MIN_LAG_KM
     semivariance: np.ndarray
     std: np.ndarray  # of the cosine distance within the bin
     n_pairs: np.ndarray
@@ -121,7 +122,7 @@ def summarise(sums: np.ndarray, edges_km: np.ndarray, estimator: str) -> Empiric
         return EmpiricalSemivariogram(
             lag_from_km=edges_km[:-1],
             lag_to_km=edges_km[1:],
-            lag_km=total[:, 1] / n,
+            lag_km=np.maximum(total[:, 1] / n, MIN_LAG_KM),
             semivariance=ESTIMATORS[estimator](total),
             std=std,
             n_pairs=n.astype(np.int64),

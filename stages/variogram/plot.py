@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from stages.variogram.empirical import EmpiricalSemivariogram
 from stages.variogram.models import Semivariogram
 
-# Okabe & Ito's colours, told apart by colour-blind readers.
-MODEL, HARD, FALSE = "#D55E00", "#CC79A7", "#0072B2"
+# Told apart by colour-blind readers (Okabe & Ito, Tol).
+MODEL, HARD, FALSE = "#D55E00", "#AA3377", "#0072B2"
 GREY = "0.35"
 FIGURE_DPI = 160
 
@@ -59,8 +59,8 @@ def _mark(ax: Axes, model: Semivariogram) -> None:
 def draw_pair_counts(ax: Axes, empirical: EmpiricalSemivariogram) -> None:
     """Bars of the pairs in each lag bin, on log axes."""
     filled = empirical.n_pairs > 0
-    # The first bin begins at 0, which a log axis cannot show: draw it as wide as its neighbour.
-    start = np.where(empirical.lag_from_km > 0, empirical.lag_from_km, empirical.lag_to_km**2 / empirical.lag_to_km[1])
+    # The first bin begins at 0, which a log axis cannot show: draw it from half its mean lag.
+    start = np.where(empirical.lag_from_km > 0, empirical.lag_from_km, empirical.lag_km / 2)
     width = empirical.lag_to_km - start
     ax.bar(start[filled], empirical.n_pairs[filled], width[filled], align="edge", color="0.75", edgecolor="w", lw=0.5)
     ax.set(xscale="log", yscale="log", xlabel="great-circle lag h (km)", ylabel="pairs")
@@ -87,13 +87,16 @@ def describe(model: Semivariogram) -> str:
     return f"{model.name.capitalize()}{shape}: nugget {model.nugget:.3f} + {parts}; R² {model.r2:.3f}"
 
 
-def draw_negatives(ax: Axes, lag_km: np.ndarray, distance: np.ndarray, model: Semivariogram) -> None:
+def draw_negatives(
+    ax: Axes, lag_km: np.ndarray, distance: np.ndarray, edges_km: np.ndarray, model: Semivariogram
+) -> None:
     """Cloud of cosine distance (m,) against lag (m,), with the regions of hard and false negatives below the model's
     line.
     """
-    lag_km, at = np.maximum(lag_km, model.lag_km[0] / 2), _curve_km(model)
-    bins = np.geomspace(lag_km.min(), lag_km.max() * 1.0001, 70), np.linspace(0, max(distance.max(), 1e-3), 80)
-    counts, *_ = np.histogram2d(lag_km, distance, bins)
+    at, first_km = _curve_km(model), model.lag_km[0] / 2  # a log axis cannot show an edge at 0
+    edges_km = np.append(first_km, edges_km[edges_km > first_km])
+    bins = edges_km, np.linspace(0, max(distance.max(), 1e-3) * 1.02, 90)
+    counts, *_ = np.histogram2d(np.maximum(lag_km, first_km), distance, bins)
     cloud = ax.pcolormesh(*bins, np.ma.masked_equal(counts.T, 0), norm=LogNorm(), cmap="Greys", rasterized=True)
     ax.figure.colorbar(cloud, ax=ax, label="sampled pairs", pad=0.015, aspect=30)
     expected, std = model.semivariance_at(at), model.std_at(at)
@@ -115,11 +118,11 @@ def draw_negatives(ax: Axes, lag_km: np.ndarray, distance: np.ndarray, model: Se
     ax.axvline(model.range_km, color=GREY, lw=1, ls=":")
 
 
-def negatives_figure(lag_km: np.ndarray, distance: np.ndarray, model: Semivariogram) -> Figure:
+def negatives_figure(lag_km: np.ndarray, distance: np.ndarray, edges_km: np.ndarray, model: Semivariogram) -> Figure:
     """The cloud of pairs with the regions of the loss."""
     figure = Figure(figsize=(9, 5), layout="constrained")
     ax = figure.subplots()
-    draw_negatives(ax, lag_km, distance, model)
+    draw_negatives(ax, lag_km, distance, edges_km, model)
     ax.set_title(
         "Expected distance γ(h) ± s(h), and what the loss makes of the pairs below it", fontsize=11, loc="left"
     )

@@ -112,3 +112,12 @@ def test_the_simplest_model_within_one_standard_error_is_chosen():
 def test_without_folds_the_lowest_aicc_decides():
     chosen, reason = choose(["nugget", "exponential"], np.empty((2, 0)), [5.0, 3.0])
     assert (chosen, "AICc" in reason) == (1, True)
+
+
+def test_a_fixed_camera_at_each_place_has_lag_zero_and_is_fitted(simulate, scatter):
+    latitude, longitude = (np.repeat(degrees, 8) for degrees in scatter(100, 6))
+    features = np.repeat(simulate(*scatter(100, 6), 0.1, [(0.5, 800.0)], 6), 8, axis=0)
+    features = features + np.random.default_rng(0).normal(size=features.shape) * 0.02
+    found = estimate(latitude, longitude, features, edges_km=lag_edges_km(0.002, 20))
+    assert found.lag_km[0] == 1e-3
+    assert fit(found, NAMES).range_km > 100
