@@ -1,0 +1,120 @@
+"""The rows of a CSV on disk, each with the archive that holds its photo: memory holds numbers only, never the text."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from tqdm import tqdm
+
+from stages.cli import InputError
+from stages.shard.archive import list_photos
+from stages.shard.rows import FIRST_ROW, check_coordinates, looks_swapped, read_rows
+from stages.shard.split import NO_DRIVE, cells, draw_validation, groups
+
+SWAPPED_SHARE = 0.2  # of all rows; a third of the photos on Earth lie beyond 90 degrees east or west
+
+
+class PhotoIndex:
+    """The number of the archive that holds the photo of an id; the first one if several do.
+
+    Ids are kept as 64-bit hashes, 10 bytes each. Among 5 million ids two share a hash in one of a million data sets;
+    one of their photos would then be set aside, with a reason.
+    """
+
+    def __init__(self, ids_of_archives: Iterable[pl.Series]):
+        hashes = [ids.hash().to_numpy() for ids in ids_of_archives]
+        archive = np.repeat(np.arange(len(hashes), dtype=np.uint16), [len(part) for part in hashes])
+        self.hashes, first = np.unique(np.concatenate(hashes), return_index=True)
+        self.archive = archive[first]
+
+    def find(self, ids: pl.Series) -> pl.Series:
+        """Archive numbers of ids (n,) as UInt16, null for an id without a photo."""
+        wanted = ids.hash().to_numpy()
+        at = np.searchsorted(self.hashes, wanted).clip(max=len(self.hashes) - 1)
+        archive = pl.Series("archive", self.archive[at])
+        return archive.set(pl.Series(self.hashes[at] != wanted), None)
+
+
+def index_photos(archives: list[Path]) -> PhotoIndex:
+    """Index of the photos of archives. Raises InputError if they hold none."""
+    progress = tqdm(archives, desc=f"list {archives[0].parent.name} archives", mininterval=1)
+    index = PhotoIndex(list_photos(path)["id"] for path in progress)
+    if not len(index.hashes):
+        raise InputError(f"the archives in {archives[0].parent} hold no <id>.jpg; is this OSV5M's layout?")
+    return index
+
+
+@dataclass(frozen=True)
+class Places:
+    """What the validation split needs to know of a CSV: n rows, and the cell and drive of those that can be used."""
+
+    n_rows: int
+    row: np.ndarray  # (m,) from 0
+    cell: np.ndarray  # (m,)
+    drive: np.ndarray  # (m,)
+
+
+def spool_rows(csv: Path, index: PhotoIndex, path: Path) -> Places:
+    """Write the CSV's rows with reason and archive to path, an Arrow file.
+
+    Raises InputError if the CSV can't be read, or if its latitudes and longitudes look exchanged.
+    """
+    parts, n_rows, swapped = [], 0, []
+    progress = tqdm(desc=f"read {csv.name}", unit=" rows", unit_scale=True, mininterval=1)
+    with progress, pa.OSFile(str(path), "wb") as sink:
+        writer = None
+        for batch in read_rows(csv):
+            rows = check_coordinates(batch, csv)
+            rows = rows.with_columns(index.find(rows["id"]))
+            swapped.append(looks_swapped(rows).select("row", "latitude", "longitude"))
+            parts.append(_places(rows))
+            n_rows += len(rows)
+            table = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
+            writer = writer or pa.ipc.new_file(sink, table.schema)
+            writer.write_table(table)
+            progress.update(len(rows))
+        if writer is None:
+            raise InputError(f"{csv} has a header and no row; get it anew")
+        writer.close()
+    _refuse_swapped(pl.concat(swapped), n_rows, csv)
+    return Places(n_rows, *(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _places(rows: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    usable = rows.filter(pl.col("reason").is_null())
+    drive = usable.select(pl.when(pl.col("sequence").is_null()).then(NO_DRIVE).otherwise(pl.col("sequence").hash()))
+    return (
+        usable["row"].to_numpy() - FIRST_ROW,
+        cells(usable["latitude"].to_numpy(), usable["longitude"].to_numpy()),
+        drive.to_series().to_numpy(),
+    )
+
+
+def _refuse_swapped(swapped: pl.DataFrame, n_rows: int, csv: Path) -> None:
+    if len(swapped) > SWAPPED_SHARE * n_rows:
+        row, latitude, longitude = swapped.row(0)
+        raise InputError(
+            f"latitude {latitude} in row {row} of {csv} is outside [-90, 90] beside longitude {longitude}, as are "
+            f"{len(swapped):,} of {n_rows:,} rows; are the columns latitude and longitude exchanged?"
+        )
+
+
+def validation_rows(places: Places, fraction: float, seed: int) -> np.ndarray:
+    """Whether a row of the CSV is for validation, (n_rows,) bool; false for rows that can't be used."""
+    is_validation = np.zeros(places.n_rows, bool)
+    is_validation[places.row] = draw_validation(groups(places.cell, places.drive), fraction, seed)
+    return is_validation
+
+
+def rows_of_archive(path: Path, archive: int) -> pl.DataFrame:
+    """The spooled rows whose photos an archive holds, in the CSV's order."""
+    rows = pl.scan_ipc(path).filter(pl.col("archive") == archive).drop("archive")
+    return rows.collect(engine="streaming").sort("row")
+
+
+def ids_without_photo(path: Path) -> pl.LazyFrame:
+    """Column id of the spooled rows whose photos no archive holds."""
+    return pl.scan_ipc(path).filter(pl.col("archive").is_null()).select("id")
