@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from stages.world.look import Colour, Look, look_of, mix, shade
-from stages.world.objects import Camera, draw_building, draw_car, draw_pole, draw_sign, draw_tree
+from stages.world.objects import Camera, draw_building, draw_car, draw_fence, draw_pole, draw_sign, draw_tree
 
 SUPERSAMPLING = 2  # the scene is drawn so much larger and then shrunk: ImageDraw has no smooth edges
 NEAR_M, FAR_M = 9.0, 160.0
@@ -30,14 +30,14 @@ def draw_photo(latents: np.ndarray, height_px: int, seed: list[int]) -> np.ndarr
     height, width = height_px * SUPERSAMPLING, round(height_px * 4 / 3) * SUPERSAMPLING
     camera = Camera(
         focal_px=0.8 * width,
-        centre_px=width * (0.5 + 0.03 * rng.standard_normal()),
-        horizon_px=height * (0.5 + 0.01 * rng.standard_normal()),
+        centre_px=width * (0.5 + 0.02 * rng.standard_normal()),
+        horizon_px=height * (0.5 + 0.006 * rng.standard_normal()),
         height_m=2.5,
     )
     weather = Weather(
-        cloud_cover=rng.uniform(0.15, 0.5),
-        exposure=rng.uniform(0.93, 1.05),
-        warmth=rng.uniform(-0.025, 0.025),
+        cloud_cover=rng.uniform(0.2, 0.45),
+        exposure=rng.uniform(0.96, 1.03),
+        warmth=rng.uniform(-0.015, 0.015),
         sun_side=1 if rng.random() < 0.5 else -1,
     )
     image = Image.fromarray(_sky_and_ground(rng, look, weather, camera, (height, width)))
@@ -62,7 +62,7 @@ def _sky_and_ground(
     horizon = round(camera.horizon_px)
     up = np.linspace(1, 0, horizon, dtype=np.float32)[:, None]
     noise = _blotches(rng, (6, 5), (horizon, width)) + 0.5 * _blotches(rng, (14, 10), (horizon, width))
-    cloud = np.clip(0.9 * (noise + 2.2 * weather.cloud_cover - 1.2), 0, 0.6) * (0.3 + 0.7 * up)
+    cloud = np.clip(0.9 * (noise + 2.2 * weather.cloud_cover - 1.2), 0, 0.5) * (0.3 + 0.7 * up)
     zenith, sky_edge = (np.array(c, np.float32) for c in (look.zenith, look.horizon))
     sky = sky_edge + (zenith - sky_edge) * (up**0.7)[..., None]
     sky = sky + (np.float32(240) - 0.06 * (255 - sky_edge) - sky) * cloud[..., None]
@@ -127,12 +127,15 @@ def _houses_and_trees(rng: np.random.Generator, look: Look, side: int) -> list[t
     """Depth, draw function and where it stands, of everything that grows or was built on one side of the road."""
     kerb = -look.road_half_width_m / 2 + side * (look.road_half_width_m + 1.6)
     things = []
-    z = NEAR_M + rng.uniform(-6, 6)
+    z = NEAR_M + rng.uniform(-5, 0)
     while z < FAR_M:
         length = rng.uniform(11, 15) * (1 + z / 120)
         things.append((z + length, draw_building, (kerb + side * (look.setback_m + rng.random()), side, z, z + length)))
-        z += length + look.house_gap_m * rng.uniform(0.7, 1.3)
-    z = NEAR_M + look.tree_gap_m * rng.uniform(0, 1)
+        plot = length + look.house_gap_m * rng.uniform(0.7, 1.3)
+        if look.setback_m > 3:
+            things.append((z + plot, draw_fence, (kerb + side * 0.4 * look.setback_m, z, z + plot - 3)))
+        z += plot
+    z = NEAR_M + min(look.tree_gap_m, 20) * rng.random()
     while z < FAR_M:
         things.append((z, draw_tree, (kerb + side * rng.uniform(1.8, 3.2), z)))
         z += look.tree_gap_m * rng.uniform(0.85, 1.15) * (1 + z / 120)

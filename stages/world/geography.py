@@ -24,7 +24,7 @@ class Land:
         # Length in km: weight. The first makes continents, the others bays, islands and a ragged coast.
         scales = {2000: 1.0, 700: 0.4, 300: 0.2, 120: 0.06}
         self._fields = [
-            (weight, smooth_field(np.random.default_rng([seed, 100 + i]), length, n_waves=64))
+            (weight, smooth_field(np.random.default_rng([seed, 100 + i]), length, n_waves=32))
             for i, (length, weight) in enumerate(scales.items())
         ]
         self._sea_level = 0.0

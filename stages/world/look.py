@@ -98,7 +98,7 @@ def look_of(latents: np.ndarray) -> Look:
         pole=_choose(["wood", "lamp", "mast"], style),
         sign=_choose(["disc", "diamond", "triangle", "board"], style),
         sign_colour=_choose([(204, 40, 40), (236, 186, 30), (230, 230, 226), (30, 92, 176), (26, 122, 74)], style),
-        relief=0.01 + 0.36 * u["terrain_relief"] ** 1.3,
+        relief=0.01 + 0.42 * u["terrain_relief"] ** 1.2,
         zenith=ramp("zenith", haze),
         horizon=ramp("horizon", haze),
         visibility_m=2000 * 0.06**haze,

@@ -48,7 +48,7 @@ def draw_building(
     storeys = max(1, round(look.building_height_m / STOREY_M * rng.uniform(0.85, 1.15)))
     top = STOREY_M * storeys + 0.5
     wall = shade(mix(look.wall, (200, 200, 200), 0.08 * rng.random()), rng.uniform(0.94, 1.05))
-    lit, shaded = (1.0, 0.8) if weather.sun_side == side else (0.84, 1.0)
+    lit, shaded = (1.0, 0.86) if weather.sun_side == side else (0.9, 0.96)
     back = x + side * 10
     pen.polygon(_quad(camera, (x, back), (0, top), (near, near)), fill=tint(shade(wall, shaded)))
     pen.polygon(_quad(camera, (x, x), (0, top), (near, far)), fill=tint(shade(wall, lit)))
@@ -64,6 +64,16 @@ def draw_building(
     else:
         pen.polygon(_quad(camera, (x, x), (top, top + 0.8), (near, far)), fill=tint(shade(look.roof, lit)))
         pen.polygon(_quad(camera, (x, back), (top, top + 0.8), (near, near)), fill=tint(shade(look.roof, shaded)))
+
+
+def draw_fence(
+    pen: ImageDraw, rng: np.random.Generator, camera: Camera, look: Look, where: tuple, tint: Callable, weather
+) -> None:
+    """A garden wall along the road, of the stuff that roofs are made of here."""
+    x, near, far = where
+    near = max(near, 3.0)
+    if far > near:
+        pen.polygon(_quad(camera, (x, x), (0, 1.3), (near, far)), fill=tint(shade(look.roof, 0.9)))
 
 
 def _draw_windows(pen: ImageDraw, camera: Camera, look: Look, where: tuple, tint: Callable, across: bool = False):

@@ -1,0 +1,58 @@
+import json
+
+import numpy as np
+import pytest
+
+from stages.geo import unit_vectors
+from stages.world import truth
+
+
+def test_every_latents_variances_sum_to_1():
+    for latent in truth.describe()["latents"]:
+        assert sum(latent["variances"]) == pytest.approx(1)
+        assert len(latent["variances"]) == len(latent["ranges_km"])
+    assert json.loads(json.dumps(truth.describe())) == truth.describe()
+
+
+@pytest.mark.parametrize("lag_km", [0.5, 20.0, 300.0, 2500.0, 15000.0])
+def test_the_closed_form_is_the_mean_half_squared_difference_of_simulated_latents(lag_km):
+    # Two places of one world are one draw: take many worlds.
+    at = unit_vectors(np.zeros(2), np.degrees(np.array([0, lag_km]) / 6371.0))
+    u = np.array([few_waves(at, seed) for seed in range(2500)])
+    half_squares = (u[:, 0] - u[:, 1]) ** 2 / 2
+    error = half_squares.std(axis=0) / np.sqrt(len(u))
+    expected = truth.expected_semivariance(np.array([lag_km]), truth.describe())[:, 0]
+    assert np.all(np.abs(half_squares.mean(axis=0) - expected) < 4.5 * error)
+
+
+def few_waves(vectors, seed):
+    before = truth.N_WAVES
+    try:
+        truth.N_WAVES = 16  # enough: the covariance is right on average over worlds whatever their number
+        return truth.latents(vectors, seed)
+    finally:
+        truth.N_WAVES = before
+
+
+def test_semivariance_rises_from_0_towards_that_of_a_uniform_variable():
+    lags_km = np.array([0.0, 1e-3, 1.0, 10.0, 100.0, 1000.0, 10_000.0, np.pi * 6371])
+    gamma = truth.expected_semivariance(lags_km, truth.describe())
+    assert gamma.shape == (len(truth.LATENTS), len(lags_km))
+    np.testing.assert_allclose(gamma[:, 0], 0, atol=1e-12)
+    assert np.all(np.diff(gamma, axis=1) > 0)
+    assert np.all(gamma < 1 / 12)
+    np.testing.assert_allclose(gamma[:, -1], 1 / 12, rtol=0.005)
+
+
+def test_latents_of_a_world_are_spread_over_the_unit_interval_and_alike_at_neighbours():
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((1500, 3))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    u = truth.latents(vectors, seed=3)
+    assert u.shape == (1500, len(truth.LATENTS))
+    assert u.min() > 0
+    assert u.max() < 1
+    np.testing.assert_allclose(u.std(axis=0), np.sqrt(1 / 12), rtol=0.12)
+    beside = vectors[:200] + rng.standard_normal((200, 3)) * 1e-5 / 6371
+    beside /= np.linalg.norm(beside, axis=1, keepdims=True)
+    assert np.abs(truth.latents(beside, seed=3) - u[:200]).mean() < 0.01
