@@ -19,7 +19,7 @@ CountOrZero = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Archives = list[Annotated[int, Field(ge=0)]]
+Archives = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 ArchivesOrAll = Archives | Literal["all"]
 
 
@@ -43,8 +43,8 @@ class Hub(Section):
 
     repository: str
     revision: str
-    train_archives: Archives
-    test_archives: Archives
+    train_archives: ArchivesOrAll
+    test_archives: ArchivesOrAll
 
 
 class Mirror(Section):
