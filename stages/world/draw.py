@@ -40,7 +40,11 @@ def draw_photo(latents: np.ndarray, height_px: int, seed: list[int]) -> np.ndarr
         warmth=rng.uniform(-0.015, 0.015),
         sun_side=1 if rng.random() < 0.5 else -1,
     )
-    image = Image.fromarray(_sky_and_ground(rng, look, weather, camera, (height, width)))
+    # Soft things need no supersampling.
+    backdrop = _sky_and_ground(
+        rng, look, weather, horizon=round(camera.horizon_px / SUPERSAMPLING), shape=(height_px, width // SUPERSAMPLING)
+    )
+    image = Image.fromarray(backdrop).resize((width, height), Image.Resampling.BILINEAR)
     pen = ImageDraw.Draw(image)
     _draw_hills(pen, rng, look, camera, (height, width))
     _draw_road(pen, look, camera, rng)
@@ -55,11 +59,10 @@ def _blotches(rng: np.random.Generator, cells: tuple[int, int], shape: tuple[int
 
 
 def _sky_and_ground(
-    rng: np.random.Generator, look: Look, weather: Weather, camera: Camera, shape: tuple[int, int]
+    rng: np.random.Generator, look: Look, weather: Weather, *, horizon: int, shape: tuple[int, int]
 ) -> np.ndarray:
-    """Sky with clouds above the horizon, bare ground below: (height, width, 3) uint8."""
+    """Sky with clouds above the horizon's row, bare ground below: (height, width, 3) uint8."""
     height, width = shape
-    horizon = round(camera.horizon_px)
     up = np.linspace(1, 0, horizon, dtype=np.float32)[:, None]
     noise = _blotches(rng, (6, 5), (horizon, width)) + 0.5 * _blotches(rng, (14, 10), (horizon, width))
     cloud = np.clip(0.9 * (noise + 2.2 * weather.cloud_cover - 1.2), 0, 0.5) * (0.3 + 0.7 * up)
@@ -69,7 +72,7 @@ def _sky_and_ground(
 
     down = np.linspace(0, 1, height - horizon, dtype=np.float32)[:, None]
     texture = 1 + 0.06 * _blotches(rng, (12, 7), (height - horizon, width))
-    texture += 0.05 * rng.standard_normal((height - horizon, width), dtype=np.float32) * (0.2 + down)
+    texture += 0.03 * rng.standard_normal((height - horizon, width), dtype=np.float32) * (0.2 + down)
     soil = np.array(look.soil, np.float32)
     far = np.array(mix(look.soil, look.horizon, 0.45), np.float32)
     ground = (far + (soil - far) * np.minimum(4 * down, 1)[..., None]) * texture[..., None]

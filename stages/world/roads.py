@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 from scipy.spatial import cKDTree
 
-from stages.geo import displace, squared_chord, unit_vectors
+from stages.geo import EARTH_RADIUS_KM, displace, squared_chord, unit_vectors
 from stages.world.geography import SHORE, Land
 
 COUNTRY_SHARE = 0.3  # of the drives that run between towns
@@ -58,7 +58,9 @@ def _offset_km(
 ) -> tuple[np.ndarray, np.ndarray]:
     """East and north offset in km from one town to another near it, in the plane that touches the sphere there."""
     phi, lam = np.radians(latitude[row]), np.radians(longitude[row])
-    step = (unit_vectors(latitude[other], longitude[other]) - unit_vectors(latitude[row], longitude[row])) * 6371.0
+    step = EARTH_RADIUS_KM * (
+        unit_vectors(latitude[other], longitude[other]) - unit_vectors(latitude[row], longitude[row])
+    )
     east = -np.sin(lam) * step[:, 0] + np.cos(lam) * step[:, 1]
     north = -np.sin(phi) * (np.cos(lam) * step[:, 0] + np.sin(lam) * step[:, 1]) + np.cos(phi) * step[:, 2]
     return east, north
