@@ -95,7 +95,7 @@ def pairs_in_bin(vectors, drives, from_chord, to_chord, n_pairs, rng) -> tuple[n
     side = int(2 / width) + 4  # an empty cell around them all, so that a neighbour's number never wraps
     cells = ((vectors + 1) / width).astype(np.int64) + 1
     keys = (cells[:, 0] * side + cells[:, 1]) * side + cells[:, 2]
-    order = np.argsort(keys, kind="stable")
+    order = np.argsort(keys)
     keys = keys[order]
     cumulative = np.cumsum(_neighbour_counts(keys, side))
     n_candidates = int(cumulative[-1])
@@ -109,19 +109,18 @@ def pairs_in_bin(vectors, drives, from_chord, to_chord, n_pairs, rng) -> tuple[n
     if n_candidates <= DRAWS_AT_ONCE:  # few enough to look at each once
         i, j = keep(np.arange(n_candidates))
         i, j = i[i < j], j[i < j]
-        if len(i) > n_pairs:
-            chosen = rng.choice(len(i), n_pairs, replace=False, shuffle=False)
-            i, j = i[chosen], j[chosen]
-        return i, j
-    if n_candidates > len(vectors) ** 2 // 4:
+    elif n_candidates > len(vectors) ** 2 // 4:
         return None
-    kept = []
-    for _ in range(MAX_ROUNDS):
-        kept.append(keep(rng.integers(0, n_candidates, GRID_DRAWS)))
-        if sum(len(i) for i, _ in kept) >= n_pairs:
-            break
-    i, j = (np.concatenate(part)[:n_pairs] for part in zip(*kept, strict=True))
-    return i, j
+    else:
+        kept = []
+        for _ in range(MAX_ROUNDS):
+            # Sorted, so that memory is read forwards: five times as fast.
+            kept.append(keep(np.sort(rng.integers(0, n_candidates, GRID_DRAWS))))
+            if sum(len(i) for i, _ in kept) >= n_pairs:
+                break
+        i, j = (np.concatenate(part) for part in zip(*kept, strict=True))
+    chosen = rng.choice(len(i), min(n_pairs, len(i)), replace=False, shuffle=False)
+    return i[chosen], j[chosen]
 
 
 def _uniform_pairs(vectors, drives, ends, n_pairs, rng) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -1,0 +1,163 @@
+"""The image encoder: any open_clip model, with downloaded, local or seeded random weights."""
+
+import difflib
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from stages.cli import InputError
+from stages.params import Features
+from stages.shards import write_json
+
+
+def _import_open_clip():
+    """open_clip, also beside a torchvision that was built for another torch.
+
+    A package index may pair torch's CPU build with a torchvision built for CUDA, whose operators then do not load and
+    whose import fails. open_clip only uses torchvision's transforms, which are plain Python: they import once the two
+    operators that torchvision describes to torch are declared. The declarations last as long as the returned library.
+    """
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError as error:
+        if "torchvision::nms does not exist" not in str(error):
+            raise
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    else:
+        library = None
+    import open_clip
+
+    return open_clip, library
+
+
+open_clip, _declarations = _import_open_clip()
+open_clip.add_model_config(Path(__file__).with_name("varioclip-tiny.json"))
+
+UNTRAINED = "untrained"
+_WEIGHT_FILES = (open_clip.constants.HF_SAFE_WEIGHTS_NAME, open_clip.constants.HF_WEIGHTS_NAME)
+_HUB_TIMEOUT_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A frozen image tower with the preprocessing that it was made for."""
+
+    visual: nn.Module
+    transform: object  # PIL image -> (3, side, side) float32
+    device: torch.device
+
+    @property
+    def width(self) -> int:
+        """Number d of a feature's values."""
+        return self.visual.output_dim
+
+    @property
+    def preprocessing(self) -> dict:
+        """Size, mean, standard deviation, interpolation: what turns a photo into a tensor."""
+        return open_clip.get_model_preprocess_cfg(self.visual)
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """A photo as the tower wants it: (3, side, side) float32."""
+        return self.transform(image.convert("RGB"))
+
+    @torch.inference_mode()
+    def encode(self, images: Tensor) -> np.ndarray:
+        """Unit features (b, d) float32 of preprocessed images (b, 3, side, side)."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            feature = self.visual(images.to(self.device, non_blocking=True))
+        return F.normalize(feature.float(), dim=1).cpu().numpy()
+
+
+def load_encoder(model: str, pretrained: str, seed: int) -> Encoder:
+    """An open_clip image encoder, on the GPU if there is one.
+
+    model: an open_clip model name.  pretrained: an open_clip weights tag, a weights file, or `untrained`, for random
+    weights that depend on the seed alone.
+    Raises InputError for an unknown model or tag, and for weights that cannot be had.
+    """
+    names = open_clip.list_models()
+    if model not in names:
+        nearest = difflib.get_close_matches(model, names, n=3, cutoff=0.3)
+        raise InputError(f"features.model: '{model}' is no open_clip model; did you mean {' or '.join(nearest)}?")
+    config = {} if pretrained == UNTRAINED else _weights_config(model, pretrained)
+    torch.manual_seed(seed)
+    # OpenAI's weights want QuickGELU: without it features are silently wrong (open_clip issue 771).
+    clip = open_clip.create_model(
+        model, None if pretrained == UNTRAINED else pretrained, force_quick_gelu=config.get("quick_gelu", False)
+    )
+    visual = clip.visual.eval().requires_grad_(False)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    transform = open_clip.transform.image_transform_v2(
+        open_clip.transform.PreprocessCfg(**open_clip.get_model_preprocess_cfg(clip)), is_train=False
+    )
+    return Encoder(visual.to(device), transform, device)
+
+
+def _weights_config(model: str, pretrained: str) -> dict:
+    """open_clip's facts about a weights tag; {} for a file.
+
+    Raises InputError if the tag is unknown, or if its weights are neither here nor to be had: found out at once,
+    because open_clip itself tries for most of a minute before it says so.
+    """
+    if Path(pretrained).is_file():
+        return {}
+    config = open_clip.get_pretrained_cfg(model, pretrained)
+    if not config:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none: use untrained or a weights file"
+        raise InputError(
+            f"features.pretrained: '{pretrained}' is neither a file nor a weights tag of {model}; its tags: {tags}"
+        )
+    repository = config.get("hf_hub", "").rstrip("/")
+    if not repository or any(isinstance(try_to_load_from_cache(repository, name), str) for name in _WEIGHT_FILES):
+        return config
+    try:
+        get_hf_file_metadata(hf_hub_url(repository, "open_clip_config.json"), timeout=_HUB_TIMEOUT_SECONDS)
+    except Exception as error:  # noqa: BLE001  whatever it is, the weights cannot be had
+        raise InputError(
+            f"features.pretrained: the weights '{pretrained}' of {model} are not on this machine, and the Hugging "
+            f"Face hub does not answer ({type(error).__name__}). Fetch {_WEIGHT_FILES[0]} of "
+            f"huggingface.co/{repository} where there is a network and set features.pretrained to that file, or set features.model to varioclip-tiny and "
+            f"features.pretrained to {UNTRAINED}"
+        ) from None
+    return config
+
+
+def center(feature: np.ndarray, mean: np.ndarray | None) -> np.ndarray:
+    """Unit features (n, d) float32 minus the training mean (d,), of unit length again; unchanged without a mean."""
+    if mean is None:
+        return feature
+    centered = feature - mean
+    return centered / np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+
+
+def write_encoder(path: Path, encoder: Encoder, p: Features, mean: np.ndarray | None, n_photos: dict[str, int]) -> None:
+    """Write encoder.json: all that it takes to embed a new photo as these were."""
+    facts = {
+        "model": p.model,
+        "pretrained": p.pretrained,
+        "seed": p.seed,
+        "width": encoder.width,
+        "preprocessing": encoder.preprocessing,
+        "photos": n_photos,
+        "center": None if mean is None else mean.tolist(),
+    }
+    write_json(path, facts)
+
+
+def read_encoder(path: Path) -> tuple[Encoder, np.ndarray | None]:
+    """The encoder of an encoder.json and the training mean (d,) float32 that its features lack, or None."""
+    facts = json.loads(path.read_text())
+    mean = None if facts["center"] is None else np.array(facts["center"], np.float32)
+    return load_encoder(facts["model"], facts["pretrained"], facts["seed"]), mean

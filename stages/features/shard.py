@@ -1,0 +1,116 @@
+"""One Parquet shard of images to its Arrow shard of features; one Arrow shard to its centred twin."""
+
+import io
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+
+from stages.features.encoder import Encoder, center
+from stages.shards import feature_schema, written_whole
+
+_MADE_FROM = b"made_from"
+
+
+def made_from(path: Path) -> str | None:
+    """What an Arrow shard says that it was made from; None if it is not there."""
+    if not path.exists():
+        return None
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_file(source).schema.metadata[_MADE_FROM].decode()
+
+
+def encode_shard(
+    images: Path,
+    out: Path,
+    encoder: Encoder,
+    *,
+    batch_size: int,
+    facts: str,
+    pool: ThreadPoolExecutor,
+    advance: Callable,
+) -> None:
+    """Write the places and unit features of a Parquet shard; advance(n) is told after every n photos.
+
+    The threads of the pool decode the next batch while the encoder works on this one.
+    """
+
+    def decoded(batch: pa.RecordBatch) -> list:
+        return [pool.submit(_preprocessed, encoder, image) for image in batch["image"].to_pylist()]
+
+    batches = pq.ParquetFile(images).iter_batches(batch_size)
+    with written_whole(out) as temporary, _Writer(temporary, encoder.width, facts) as writer:
+        for batch, futures in _one_ahead(batches, decoded):
+            feature = encoder.encode(torch.stack([future.result() for future in futures]))
+            writer.write(batch.drop_columns("image"), feature)
+            advance(len(batch))
+
+
+def center_shard(uncentered: Path, out: Path, mean: np.ndarray, facts: str) -> None:
+    """Write the shard's features minus the mean (d,), normalised again."""
+    with pa.memory_map(str(uncentered)) as source, written_whole(out) as temporary:
+        reader = pa.ipc.open_file(source)
+        with _Writer(temporary, len(mean), facts) as writer:
+            for index in range(reader.num_record_batches):
+                batch = reader.get_batch(index)
+                writer.write(batch.drop_columns("feature"), center(features_of(batch).astype(np.float32), mean))
+
+
+def features_of(batch: pa.RecordBatch) -> np.ndarray:
+    """Features (n, d) float16 of a record batch."""
+    column = batch["feature"]
+    return column.flatten().to_numpy().reshape(len(batch), column.type.list_size)
+
+
+def sum_of_features(path: Path) -> np.ndarray:
+    """Sum (d,) float64 of a shard's features."""
+    with pa.memory_map(str(path)) as source:
+        reader = pa.ipc.open_file(source)
+        width = reader.schema.field("feature").type.list_size
+        batches = (reader.get_batch(index) for index in range(reader.num_record_batches))
+        return sum((features_of(batch).sum(axis=0, dtype=np.float64) for batch in batches), np.zeros(width))
+
+
+def _preprocessed(encoder: Encoder, data: bytes) -> torch.Tensor:
+    with Image.open(io.BytesIO(data)) as image:
+        return encoder.preprocess(image)
+
+
+def _one_ahead(items: Iterator, start: Callable) -> Iterator[tuple]:
+    """(item, start(item)) pairs; the next item is started before this one is handed out."""
+    held = None
+    for item in items:
+        following = item, start(item)
+        if held is not None:
+            yield held
+        held = following
+    if held is not None:
+        yield held
+
+
+class _Writer:
+    """Writes record batches of places and features to an Arrow file."""
+
+    def __init__(self, path: Path, width: int, facts: str):
+        self.schema = feature_schema(width).with_metadata({_MADE_FROM: facts})
+        self.file = pa.ipc.new_file(str(path), self.schema)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+
+    def write(self, places: pa.RecordBatch, feature: np.ndarray) -> None:
+        """Append n places and their features (n, d). Raises FloatingPointError if a feature is not a unit vector."""
+        length = np.linalg.norm(feature.astype(np.float16).astype(np.float32), axis=1)
+        if not np.allclose(length, 1, atol=1e-2):  # float16 has 11 bits; NaN fails too
+            worst = int(np.argmax(np.where(np.isfinite(length), abs(length - 1), np.inf)))
+            raise FloatingPointError(f"the feature of photo {places['id'][worst]} has length {length[worst]}")
+        column = pa.FixedSizeListArray.from_arrays(pa.array(feature.astype(np.float16).ravel()), feature.shape[1])
+        self.file.write_batch(pa.record_batch([*places.columns, column], schema=self.schema))
