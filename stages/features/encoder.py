@@ -126,10 +126,10 @@ def _weights_config(model: str, pretrained: str) -> dict:
         get_hf_file_metadata(hf_hub_url(repository, "open_clip_config.json"), timeout=_HUB_TIMEOUT_SECONDS)
     except Exception as error:  # noqa: BLE001  whatever it is, the weights cannot be had
         raise InputError(
-            f"features.pretrained: the weights '{pretrained}' of {model} are not on this machine, and the Hugging "
-            f"Face hub does not answer ({type(error).__name__}). Fetch {_WEIGHT_FILES[0]} of "
-            f"huggingface.co/{repository} where there is a network and set features.pretrained to that file, or set features.model to varioclip-tiny and "
-            f"features.pretrained to {UNTRAINED}"
+            f"features.pretrained: the weights '{pretrained}' of {model} are not on this machine, and the Hugging Face "
+            f"hub does not answer ({type(error).__name__}). Fetch {_WEIGHT_FILES[0]} of huggingface.co/{repository} "
+            "where there is a network and set features.pretrained to that file, or set features.model to "
+            f"varioclip-tiny and features.pretrained to {UNTRAINED}"
         ) from None
     return config
 
