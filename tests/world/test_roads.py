@@ -44,7 +44,7 @@ def test_drives_at_the_antimeridian_and_near_a_pole_stay_near_their_towns():
     assert np.all(np.isfinite(vectors_of(pole)))
 
 
-def test_photos_are_on_land_and_test_photos_are_1_km_from_training_photos_in_the_same_towns(land, towns):
+def test_photos_are_on_land_and_test_photos_are_100_m_from_training_photos_in_the_same_towns(land, towns):
     train = roads.photo_places(land, towns, 3000, split="train", seed=2)
     test = roads.photo_places(land, towns, 300, split="test", seed=2, away_from=vectors_of(train))
     assert (len(train), len(test)) == (3000, 300)
@@ -54,5 +54,5 @@ def test_photos_are_on_land_and_test_photos_are_1_km_from_training_photos_in_the
         places[name].to_numpy() for places in (test, train) for name in ("latitude", "longitude")
     )
     nearest_km = great_circle_km(lat[:, None], lon[:, None], other_lat, other_lon).min(axis=1)
-    assert nearest_km.min() > 1.0
+    assert 0.1 < nearest_km.min() < 1  # so that a street can be told at all
     assert np.mean(nearest_km < 100) > 0.6
