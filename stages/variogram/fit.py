@@ -5,6 +5,7 @@ from itertools import product
 
 import numpy as np
 from scipy.optimize import least_squares
+from scipy.stats import ttest_1samp
 
 from stages.cli import InputError
 from stages.variogram.empirical import ESTIMATORS, MIN_LAG_KM, EmpiricalSemivariogram, delete_block_sums, jackknife
@@ -17,7 +18,7 @@ N_FOLDS = 5
 # nested ranges within 21 and 9 %); without a floor the few bins with tiny errors decide alone.
 ERROR_FLOOR = 1 / 60
 ERROR_BANDWIDTH_DECADES = 0.3  # of lag; on simulated worlds a little better than none, and than equal weights
-SIGNIFICANT = 3.0  # standard errors by which the semivariance must rise with log lag to count as structure
+SIGNIFICANT = 0.01  # p value below which features count as spatially structured
 N_SCALES = 24  # starting scales, log-spaced over the lags
 N_SHAPES = 5  # starting values of each shape parameter
 AT_BOUND = 0.01  # relative distance to a bound that counts as having ended there
@@ -151,27 +152,31 @@ def cross_validate(names: list[str], empirical: EmpiricalSemivariogram, weight: 
     return np.array(scores).T.reshape(len(names), -1)
 
 
-def rise(empirical: EmpiricalSemivariogram, weight: np.ndarray) -> float:
-    """How many jackknife errors the semivariance's slope against log lag lies above 0; 0 where none can be had."""
-    estimator, log_lag = ESTIMATORS[empirical.estimator], np.log(empirical.lag_km[weight > 0])
+def structure_p_value(empirical: EmpiricalSemivariogram) -> float:
+    """Probability, without spatial structure, of blocks whose own pairs are so much more alike than pairs across blocks.
 
-    def slope(sums: np.ndarray) -> float:
-        kept = (sums[weight > 0, 0] >= MIN_PAIRS) & np.isfinite(log_lag)
-        return np.polyfit(log_lag[kept], estimator(sums[weight > 0][kept]), 1)[0] if kept.sum() >= MIN_LAGS else np.nan
+    From a one-sided t test over the spatial blocks. A block is one value: the semivariance of its pairs with others minus the mean over lags of that within. Without
+    spatial structure its expectation is 0 wherever the photos are, also where a few towns own most lags. 1 if fewer
+    than two blocks have such pairs.
+    """
+    estimator, contrasts = ESTIMATORS[empirical.estimator], []
+    for block in range(len(empirical.sums)):
+        within = empirical.sums[block, block]
+        across = empirical.sums[block].sum(axis=(0, 1)) + empirical.sums[:, block].sum(axis=(0, 1)) - 2 * within.sum(0)
+        filled = within[:, 0] >= MIN_PAIRS
+        if filled.any() and across[0] >= MIN_PAIRS:
+            contrasts.append(estimator(across) - estimator(within[filled]).mean())
+    return float(ttest_1samp(contrasts, 0, alternative="greater").pvalue) if len(contrasts) > 1 else 1.0
 
-    without = np.array([slope(sums) for sums in delete_block_sums(empirical.sums)])
-    error = jackknife(without[np.isfinite(without)])
-    return float(slope(empirical.sums.sum(axis=(0, 1))) / error) if error > 0 else 0.0
 
-
-def plausible(fits: list[Fit], rise_in_errors: float, last_lag_km: float) -> list[int]:
+def plausible(fits: list[Fit], p_value: float, last_lag_km: float) -> list[int]:
     """Indices of the fits that may be chosen at all.
 
-    "nugget" only if the semivariance does not rise significantly; "linear" only if no model with a range finds it
-    within half of the largest lag. Held-out blocks are too noisy to deny a structure that the whole data show.
+    "nugget" only if the structure is not significant; "linear" only if no model with a range finds it within half of
+    the largest lag. Held-out blocks are too noisy to deny a structure that the whole data show.
     """
     has_plateau = any(fit.model.has_range and fit.range_km < last_lag_km / 2 for fit in fits)
-    absent = {"nugget"} if rise_in_errors > SIGNIFICANT else set()
+    absent = {"nugget"} if p_value < SIGNIFICANT else set()
     absent |= {"linear"} if has_plateau else set()
     return [m for m, fit in enumerate(fits) if fit.name not in absent]
 
@@ -294,7 +299,7 @@ def fit(empirical: EmpiricalSemivariogram, names: list[str]) -> Semivariogram:
     mean_squares = [float(used @ (fit.semivariance_at(lag_km) - semivariance) ** 2) for fit in fits]
     aicc = [_aicc(error, len(lag_km), fit.model.n_parameters) for error, fit in zip(mean_squares, fits, strict=True)]
     scores = cross_validate(names, empirical, weight)
-    allowed = plausible(fits, rise(empirical, weight), lag_km[-1])
+    allowed = plausible(fits, structure_p_value(empirical), lag_km[-1])
     winner, reason = choose([names[m] for m in allowed], scores[allowed], [aicc[m] for m in allowed])
     chosen = allowed[winner]
     best, total = fits[chosen], float(used @ (semivariance - used @ semivariance) ** 2)

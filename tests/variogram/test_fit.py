@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+from scipy.stats import kstest
 
 from stages.cli import InputError
 from stages.variogram.empirical import estimate, lag_edges_km
-from stages.variogram.fit import choose, fit, fit_model, weights
+from stages.variogram.fit import choose, fit, fit_model, structure_p_value, weights
 from stages.variogram.models import MODELS
 
 EDGES_KM = lag_edges_km(0.1, 40)
@@ -70,6 +71,25 @@ def test_features_without_structure_give_a_nugget(scatter, simulate):
     assert (model.name, model.partial_sill, model.range_km) == ("nugget", 0.0, None)
     np.testing.assert_allclose(model.nugget, 0.5, rtol=0.02)
     assert any("no spatial structure" in warning for warning in model.warnings)
+
+
+def test_without_structure_p_values_are_uniform_and_with_structure_they_are_small(scatter, simulate):
+    flat = [structure_p_value(world(scatter, simulate, 0.5, [], seed, n=300)) for seed in range(30)]
+    assert kstest(flat, "uniform").pvalue > 0.01
+    assert structure_p_value(world(scatter, simulate, 0.4, [(0.1, 500.0)], 1)) < 0.01
+
+
+def test_structure_is_found_where_few_towns_own_most_lags(simulate):
+    # Three photos in four are of one town; short lags elsewhere are few, so that no held-out block predicts them.
+    rng = np.random.default_rng(8)
+    centre = rng.uniform(-60, 60, (12, 2))
+    town = np.concatenate([np.zeros(600, int), rng.integers(0, 12, 200)])
+    latitude, longitude = centre[town].T + rng.normal(0, 0.02, (2, 800))
+    features = simulate(latitude, longitude, 0.4, [(0.2, 20.0)], 9)
+    found = estimate(latitude, longitude, features, edges_km=EDGES_KM)
+    assert fit(found, NAMES).name != "nugget"
+    shuffled = estimate(latitude, longitude, rng.permutation(features), edges_km=EDGES_KM)
+    assert fit(shuffled, NAMES).name == "nugget"
 
 
 def test_a_line_without_a_plateau_is_called_linear(scatter):
