@@ -153,11 +153,11 @@ def cross_validate(names: list[str], empirical: EmpiricalSemivariogram, weight: 
 
 
 def structure_p_value(empirical: EmpiricalSemivariogram) -> float:
-    """Probability, without spatial structure, of blocks whose own pairs are so much more alike than pairs across blocks.
+    """Chance, without spatial structure, of blocks whose own pairs are so much more alike than pairs across blocks.
 
-    From a one-sided t test over the spatial blocks. A block is one value: the semivariance of its pairs with others minus the mean over lags of that within. Without
-    spatial structure its expectation is 0 wherever the photos are, also where a few towns own most lags. 1 if fewer
-    than two blocks have such pairs.
+    From a one-sided t test over the spatial blocks. A block's value is the semivariance of its pairs with others minus
+    the mean over lags of that within it. Without structure its expectation is 0 wherever the photos are, also where a
+    few towns own most lags. 1 if fewer than two blocks have such pairs.
     """
     estimator, contrasts = ESTIMATORS[empirical.estimator], []
     for block in range(len(empirical.sums)):
@@ -247,7 +247,7 @@ def _warnings(fit: Fit, empirical: EmpiricalSemivariogram, weight: np.ndarray) -
         ends = empirical.lag_from_km[owned].min(), empirical.lag_to_km[owned].max()
         found.append(
             f"one spatial block takes part in more than half of the pairs of {owned.sum()} lag bins between "
-            f"{ends[0]:.3g} and {ends[1]:.3g} km: there the semivariogram is that of one place"
+            f"{ends[0]:.1f} and {ends[1]:,.1f} km: there the semivariogram is that of one place"
         )
     if fit.name == "nugget":
         found.append(
