@@ -119,9 +119,13 @@ class Run:
             image_distance = cosine_distance(feature[: len(batch)], feature)
         return self.loss.function(logits, lag_km, image_distance, self.curves, **self.loss_params).mean()
 
+    def recent_loss(self) -> float:
+        """Mean training loss since the last row of the curve; right after one, that row's."""
+        return float(self.loss_sum) / self.n_summed if self.n_summed else self.curve[-1]["training_loss"]
+
     def add_to_curve(self, validation: Validation) -> None:
         """Measure the model and add a row to the learning curve; raises InputError if the training diverged."""
-        training_loss = float(self.loss_sum) / self.n_summed
+        training_loss = self.recent_loss()
         if not math.isfinite(training_loss):
             raise InputError(
                 f"the loss is {training_loss} at step {self.step}, the training diverged; lower train.learning_rate "
@@ -174,7 +178,7 @@ def train(run: Run, validation: Validation, checkpoint: Path, made_from: str) ->
                 run.add_to_curve(validation)
             now = time.monotonic()
             if now - last_shown > 1:  # and not every step: reading the loss waits for the GPU
-                bar.set_postfix(loss=f"{float(run.loss_sum) / max(run.n_summed, 1):.3f}", refresh=False)
+                bar.set_postfix(loss=f"{run.recent_loss():.3f}", refresh=False)
                 last_shown = now
             if now - last_saved > CHECKPOINT_SECONDS and run.step < run.n_steps:
                 run.save(checkpoint, made_from)
