@@ -17,7 +17,18 @@ PARAMS = YAML_12.load(Path("params.yaml").read_text())
 README = Path("README.md").read_text()
 
 SHARED = ["cli", "params", "geo", "shards"]
-STAGE_FOLDERS = ["world", "download", "shard", "features", "variogram", "train", "evaluate", "report", "predict"]
+STAGE_FOLDERS = [
+    "world",
+    "download",
+    "shard",
+    "features",
+    "variogram",
+    "train",
+    "evaluate",
+    "report",
+    "predict",
+    "study",
+]
 ORDER = [*SHARED, *STAGE_FOLDERS]  # imports point to the left
 SOURCES = ["world", "hub", "mirror"]
 

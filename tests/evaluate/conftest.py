@@ -1,9 +1,7 @@
-import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 
-from stages import geo, shards
+from stages import geo
 
 
 class CompassModel(torch.nn.Module):
@@ -29,26 +27,3 @@ class CompassModel(torch.nn.Module):
 @pytest.fixture
 def model():
     return CompassModel()
-
-
-@pytest.fixture
-def write_split():
-    """A function that writes a split's feature shard: places whose features are their unit vectors."""
-
-    def write(folder, latitude, longitude, **names):
-        n = len(latitude)
-        feature = geo.unit_vectors(np.array(latitude), np.array(longitude)).astype(np.float16)
-        columns = {
-            "id": [str(i) for i in range(n)],
-            "latitude": latitude,
-            "longitude": longitude,
-            **dict.fromkeys(("country", "region", "sub_region", "city", "sequence", "captured_at"), [None] * n),
-            **names,
-            "feature": pa.FixedSizeListArray.from_arrays(pa.array(feature.ravel(), pa.float16()), 3),
-        }
-        folder.mkdir(parents=True)
-        schema = shards.feature_schema(3)
-        with pa.OSFile(str(folder / "00000.arrow"), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-            writer.write_table(pa.table(columns, schema=schema))
-
-    return write

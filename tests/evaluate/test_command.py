@@ -7,6 +7,7 @@ import pytest
 
 from stages.cli import InputError
 from stages.evaluate import __main__ as command
+from stages.geo import unit_vectors
 from stages.params import load_params
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
@@ -14,21 +15,17 @@ TOWNS = "lat,lon,name,admin1,admin2,cc\n10,20,A,North,,AA\n-17,178,Nadi,Western,
 
 
 @pytest.fixture
-def pipeline(tmp_path, monkeypatch, write_split, model):
+def pipeline(tmp_path, monkeypatch, write_features, model):
     """A folder as the earlier stages leave it, with a model that finds the gallery's place nearest to a photo."""
     monkeypatch.chdir(tmp_path)
     world = PARAMS.model_copy(update={"data": PARAMS.data.model_copy(update={"source": "world"})})
     monkeypatch.setattr(command, "load_params", lambda: world)
     monkeypatch.setattr(command, "load_release", lambda folder: model)
     source = Path("data/world")
-    write_split(source / "features" / "train", [10.0, 10.01, -17.0, 89.0], [20.0, 20.01, 178.0, 90.0])
-    write_split(
-        source / "features" / "test",
-        [10.1, -17.0, 89.5],
-        [20.0, -179.9, -90.0],
-        country=["AA", "FJ", None],
-        region=["North", None, None],
-    )
+    train, test = ([10.0, 10.01, -17.0, 89.0], [20.0, 20.01, 178.0, 90.0]), ([10.1, -17.0, 89.5], [20.0, -179.9, -90.0])
+    names = {"country": ["AA", "FJ", None], "region": ["North", None, None]}
+    for split, places, areas in (("train", train, {}), ("test", test, names)):
+        write_features(source / f"features/{split}/00000.arrow", *places, unit_vectors(*np.array(places)), **areas)
     geography = source / "raw" / "geography"
     geography.mkdir(parents=True)
     (geography / "places.csv").write_text(TOWNS)

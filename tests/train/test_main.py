@@ -4,13 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import pytest
 import torch
 from ruamel.yaml import YAML
 
 from stages.cli import InputError
-from stages.shards import feature_schema
 from stages.train import loop
 from stages.train.__main__ import main
 from stages.train.model import seeded_model
@@ -20,25 +18,12 @@ from stages.variogram.models import Semivariogram, write_model
 SMALL = {"epochs": 3, "batch_size": 16, "embedding_width": 8, "hidden_width": 16, "fourier_width": 4}
 
 
-def write_features(folder, n, seed, width=6):
+def photos(n, seed, width=6):
+    """Latitudes, longitudes and features of n photos, ids that no other seed has."""
     rng = np.random.default_rng(seed)
     latitude, longitude = np.degrees(np.arcsin(rng.uniform(-1, 1, n))), rng.uniform(-180, 180, n)
     feature = np.stack([np.sin(np.radians(latitude + k * longitude)) for k in range(width)], axis=1) + 1e-3
-    feature = (feature / np.linalg.norm(feature, axis=1, keepdims=True)).astype(np.float16)
-    columns = {
-        "id": [f"{seed}{row:03}" for row in range(n)],
-        "latitude": latitude,
-        "longitude": longitude,
-        **dict.fromkeys(
-            ("country", "region", "sub_region", "city", "sequence", "captured_at"), pa.nulls(n, pa.string())
-        ),
-        "feature": pa.FixedSizeListArray.from_arrays(pa.array(feature.ravel()), width),
-    }
-    table = pa.table(columns, schema=feature_schema(width))
-    folder.mkdir(parents=True)
-    for shard, start in enumerate(range(0, n, 40)):
-        with pa.ipc.new_file(folder / f"{shard:05}.arrow", table.schema) as writer:
-            writer.write_table(table.slice(start, 40))
+    return latitude, longitude, feature / np.linalg.norm(feature, axis=1, keepdims=True)
 
 
 def write_semivariogram(range_km=500.0, name="exponential"):
@@ -59,13 +44,13 @@ def set_params(**changes):
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path, monkeypatch):
+def project(tmp_path, monkeypatch, write_features):
     """A folder with params, 100 training and 20 validation photos and a semivariogram."""
     shutil.copy("params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     set_params(**SMALL)
     for split, n, seed in (("train", 100, 1), ("val", 20, 2)):
-        write_features(Path("data/world/features") / split, n, seed)
+        write_features(Path(f"data/world/features/{split}/00000.arrow"), *photos(n, seed))
     encoder = {"model": "varioclip-tiny", "pretrained": "untrained"}
     Path("data/world/features/encoder.json").write_text(json.dumps(encoder))
     write_semivariogram()
@@ -160,18 +145,11 @@ def test_a_batch_larger_than_the_data_is_refused():
         main("infonce")
 
 
-def test_a_feature_that_is_no_number_names_its_photo():
-    shutil.rmtree("data/world/features/train")
-    write_features(Path("data/world/features/train"), 100, 1)
-    path = Path("data/world/features/train/00001.arrow")
-    table = pa.ipc.open_file(path).read_all()
-    values = table["feature"].combine_chunks().flatten().to_numpy(zero_copy_only=False).copy()
-    values[6 * 2 + 3] = np.nan
-    feature = pa.FixedSizeListArray.from_arrays(pa.array(values), 6)
-    table = table.set_column(table.column_names.index("feature"), table.schema.field("feature"), feature)
-    with pa.ipc.new_file(path, table.schema) as writer:
-        writer.write_table(table)
-    with pytest.raises(InputError, match="the feature of photo 1042 in data/world/features/train is NaN"):
+def test_a_feature_that_is_no_number_names_its_photo(write_features):
+    latitude, longitude, feature = photos(60, 9)
+    feature[2, 3] = np.nan
+    write_features(Path("data/world/features/train/00001.arrow"), latitude, longitude, feature)
+    with pytest.raises(InputError, match="the feature of photo 2 in data/world/features/train is NaN"):
         main("infonce")
 
 

@@ -2,12 +2,9 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import pytest
 
 from stages.cli import InputError
-from stages.params import load_params
-from stages.shards import feature_schema
 from stages.variogram.__main__ import main
 from stages.variogram.models import read_model
 
@@ -20,27 +17,16 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def write_features(latitude, longitude, features, sequence=None):
-    schema, nothing = feature_schema(features.shape[1]), [None] * len(latitude)
-    columns = {
-        "id": [f"photo{row}" for row in range(len(latitude))],
-        "latitude": latitude,
-        "longitude": longitude,
-        "sequence": sequence or nothing,
-        "feature": list(features.astype(np.float16)),
-    }
-    table = pa.table([pa.array(columns.get(field.name, nothing), field.type) for field in schema], schema)
-    folder = Path("data") / load_params().data.source / "features" / "train"
-    folder.mkdir(parents=True)
-    with pa.ipc.new_file(str(folder / "00000.arrow"), schema) as writer:
-        writer.write_table(table)
+TRAIN = Path("data/world/features/train/00000.arrow")
 
 
-def test_the_stage_writes_model_tables_and_figures_and_the_same_bytes_again(project, scatter, simulate, capsys):
+def test_the_stage_writes_model_tables_and_figures_and_the_same_bytes_again(
+    project, write_features, scatter, simulate, capsys
+):
     latitude, longitude = scatter(900, 1)
     features = simulate(latitude, longitude, 0.15, [(0.45, 500.0)], 1)
     sequence = [f"drive {row // 5}" for row in range(900)]
-    write_features(latitude, longitude, features, sequence)
+    write_features(TRAIN, latitude, longitude, features, sequence=sequence)
     main()
     written = sorted(path for folder in ("data/variogram", "reports") for path in (project / folder).rglob("*.*"))
     names = ["model.json", "empirical.csv", "example_pairs.csv", "fitted.csv", "negatives.png", "semivariogram.png"]
@@ -65,17 +51,17 @@ def check_examples(pairs, model, sequence):
     for (kind,), of_kind in pairs.group_by("kind"):
         assert ((of_kind["lag_km"] > model.range_km) == (kind == "hard_negative")).all()
         photos = [*of_kind["id_a"], *of_kind["id_b"]]
-        drives = [sequence[int(photo.removeprefix("photo"))] for photo in photos]
+        drives = [sequence[photo] for photo in photos]
         assert len(set(drives)) == len(drives)
         assert (of_kind["z"] > 0).all()
         assert (np.diff(of_kind["z"]) <= 0).all()
     np.testing.assert_allclose(pairs["expected_distance"], model.semivariance_at(pairs["lag_km"].to_numpy()), rtol=1e-3)
 
 
-def test_features_without_structure_have_no_examples_and_still_figures(project, scatter):
+def test_features_without_structure_have_no_examples_and_still_figures(project, write_features, scatter):
     latitude, longitude = scatter(600, 2)
     features = np.random.default_rng(0).normal(size=(600, 64))
-    write_features(latitude, longitude, features)
+    write_features(TRAIN, latitude, longitude, features)
     main()
     assert read_model(project / "data/variogram/model.json").name == "nugget"
     assert len(pl.read_csv(project / "reports/variogram/example_pairs.csv")) == 0
