@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 
 class InputError(ValueError):
@@ -23,11 +24,15 @@ def run(command: Callable) -> None:
 
 
 def show_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Print a table: the first column left-aligned, the others right-aligned."""
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="")
+    """Print a title and a table: the first column left-aligned, the others right-aligned."""
+    table = Table(header_style="")
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     # A pipe has no width: a log file gets 120 columns.
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    # Not the table's own title, which would be wrapped to the width of a narrow table; and Text, because a title may be
+    # a file's name, whose brackets are no markup.
+    console.print(Text(title, style="bold"), soft_wrap=True)
+    console.print(table)
