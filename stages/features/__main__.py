@@ -3,17 +3,18 @@
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from stages.cli import InputError, run, show_table
-from stages.features.encoder import load_encoder, write_encoder
+from stages.features.encoder import Encoder, load_encoder, write_encoder
 from stages.features.shard import center_shard, encode_shard, made_from, sum_of_features
-from stages.params import load_params
+from stages.params import Features, load_params
 from stages.shards import SPLITS, keep_if_made_from, list_shards
 
 UNCENTERED = "uncentered"  # kept beside the centred features: a new archive moves the mean of all
@@ -24,75 +25,99 @@ def main() -> None:
     params = load_params()
     p = params.features
     shards, out = (Path("data", params.data.source, name) for name in ("shards", "features"))
+    # A shard's name is its split and number, train/00000, and so is that of its features.
     names = [path.relative_to(shards).with_suffix("") for s in SPLITS for path in list_shards(shards / s, ".parquet")]
-    if not any(name.parts[0] == "train" for name in names):
-        raise InputError(f"{shards} holds no training shards; run the shard stage first: dvc repro shard")
+    n_photos, facts = {}, {}
+    for name in names:
+        n_photos[name], facts[name] = _read_footer(shards / name.with_suffix(".parquet"))
+    counts = {split: sum(n for name, n in n_photos.items() if name.parts[0] == split) for split in SPLITS}
+    if not counts["train"]:
+        raise InputError(f"{shards} holds no training photos; run the shard stage first: dvc repro shard")
     encoder = load_encoder(p.model, p.pretrained, p.seed)
-    weights = Path(p.pretrained)
-    its_weights = {"weights_sha256": sha256(weights.read_bytes()).hexdigest()} if weights.is_file() else {}
-    keep_if_made_from(out, p.model_dump(exclude={"batch_size"}) | its_weights)
+    keep_if_made_from(out, _encoder_facts(p))
     unit_folder = out / UNCENTERED if p.center else out
     for folder in {out, unit_folder}:
         _remove_others(folder, names)
 
-    images = {name: shards / name.with_suffix(".parquet") for name in names}
-    unit = {name: unit_folder / name.with_suffix(".arrow") for name in names}
-    facts = {name: _facts(path) for name, path in images.items()}
-    waiting = [name for name in names if made_from(unit[name]) != facts[name]]
-    n_photos = {name: pq.read_metadata(path).num_rows for name, path in images.items()}
+    new = {name: n for name, n in n_photos.items() if made_from(_arrow(unit_folder, name)) != facts[name]}
     start = time.monotonic()
-    with (
-        ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
-        tqdm(total=sum(n_photos[n] for n in waiting), unit=" photos", mininterval=1, disable=not waiting) as bar,
-    ):
-        for name in waiting:
-            encode_shard(
-                images[name],
-                unit[name],
-                encoder,
-                batch_size=p.batch_size,
-                facts=facts[name],
-                pool=pool,
-                advance=bar.update,
-            )
+    _embed(shards, unit_folder, new, facts=facts, encoder=encoder, batch_size=p.batch_size)
     seconds = time.monotonic() - start
-
-    mean = None
-    if p.center:
-        train = [name for name in names if name.parts[0] == "train"]
-        mean = sum(sum_of_features(unit[name]) for name in train) / sum(n_photos[name] for name in train)
-        mean = mean.astype(np.float32)
-        for name in names:
-            final, its_facts = out / name.with_suffix(".arrow"), f"{facts[name]} {sha256(mean).hexdigest()}"
-            if made_from(final) != its_facts:
-                center_shard(unit[name], final, mean, its_facts)
-    counts = {s: sum(n for name, n in n_photos.items() if name.parts[0] == s) for s in SPLITS}
+    mean = _center(unit_folder, out, n_photos, facts=facts) if p.center else None
     write_encoder(out / "encoder.json", encoder, p, mean, counts)
 
-    n_new = sum(n_photos[name] for name in waiting)
+    n_new = sum(new.values())
     rate = f"{n_new / seconds:,.0f} photos/s on {encoder.device.type}" if n_new else "nothing new"
     rows = [(split, f"{n:,}", encoder.width) for split, n in counts.items()]
     show_table(f"Features of {p.model} ({p.pretrained}): {rate}", ["split", "photos", "width"], rows)
 
 
-def _facts(shard: Path) -> str:
-    """What tells a Parquet shard from another: its footer, which has the sizes and bounds of every column chunk.
+def _read_footer(shard: Path) -> tuple[int, str]:
+    """A Parquet shard's number of photos and what tells it from another: the sha256 of its footer.
 
-    And not its images' bytes: hashing 200 GB would take longer than embedding a part of it.
+    The footer has the place and size of every column chunk, the bounds of the columns, and the shard stage's checksum
+    of the photos. Hashing 200 GB of images instead would take longer than embedding a part of them.
     """
+    try:
+        metadata = pq.read_metadata(shard)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{shard} is not a whole Parquet file ({error}); delete it and run: dvc repro shard") from None
     with shard.open("rb") as file:
-        file.seek(-8, os.SEEK_END)
-        length = int.from_bytes(file.read(4), "little")
-        file.seek(-8 - length, os.SEEK_END)
-        return sha256(file.read(length)).hexdigest()
+        file.seek(-8 - metadata.serialized_size, os.SEEK_END)  # its length and the letters PAR1 follow it
+        return metadata.num_rows, sha256(file.read(metadata.serialized_size)).hexdigest()
+
+
+def _encoder_facts(p: Features) -> dict:
+    """What all features depend on: the params, and the contents of a weights file."""
+    facts = p.model_dump(exclude={"batch_size"})
+    if Path(p.pretrained).is_file():
+        with Path(p.pretrained).open("rb") as file:
+            facts["weights_sha256"] = file_digest(file, "sha256").hexdigest()
+    return facts
+
+
+def _arrow(folder: Path, name: Path) -> Path:
+    return folder / name.with_suffix(".arrow")
 
 
 def _remove_others(folder: Path, names: list[Path]) -> None:
-    """Remove the feature shards of Parquet shards that are no longer there."""
+    """Remove the features of shards that are no longer there, and what a killed run left."""
+    wanted = {_arrow(folder, name) for name in names}
     for split in SPLITS:
-        for path in list_shards(folder / split, ".arrow"):
-            if path.relative_to(folder).with_suffix("") not in names:
-                path.unlink()
+        for path in set((folder / split).glob("*")) - wanted:
+            path.unlink()
+
+
+def _embed(
+    shards: Path, out: Path, n_photos: dict[Path, int], *, facts: dict[Path, str], encoder: Encoder, batch_size: int
+) -> None:
+    """Write the unit features of the shards that n_photos names."""
+    with (
+        ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
+        tqdm(total=sum(n_photos.values()), unit=" photos", mininterval=1, disable=not n_photos) as bar,
+    ):
+        for name in n_photos:
+            encode_shard(
+                shards / name.with_suffix(".parquet"),
+                _arrow(out, name),
+                encoder,
+                batch_size=batch_size,
+                facts=facts[name],
+                pool=pool,
+                advance=bar.update,
+            )
+
+
+def _center(unit_folder: Path, out: Path, n_photos: dict[Path, int], *, facts: dict[Path, str]) -> np.ndarray:
+    """Write all features minus the training mean (d,) float32, which is given back; those that lack it already stay."""
+    train = [name for name in n_photos if name.parts[0] == "train"]
+    mean = sum(sum_of_features(_arrow(unit_folder, name)) for name in train) / sum(n_photos[name] for name in train)
+    mean = mean.astype(np.float32)
+    for name, its_facts in facts.items():
+        its_facts = f"{its_facts} {sha256(mean).hexdigest()}"
+        if made_from(_arrow(out, name)) != its_facts:
+            center_shard(_arrow(unit_folder, name), _arrow(out, name), mean, its_facts)
+    return mean
 
 
 if __name__ == "__main__":

@@ -2,13 +2,18 @@
 
 import difflib
 import json
+import logging
+import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import model_info, try_to_load_from_cache
+from huggingface_hub.constants import HF_HUB_CACHE
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
@@ -46,7 +51,6 @@ open_clip, _declarations = _import_open_clip()
 open_clip.add_model_config(Path(__file__).with_name("varioclip-tiny.json"))
 
 UNTRAINED = "untrained"
-_WEIGHT_FILES = (open_clip.constants.HF_SAFE_WEIGHTS_NAME, open_clip.constants.HF_WEIGHTS_NAME)
 _HUB_TIMEOUT_SECONDS = 10
 
 
@@ -55,13 +59,9 @@ class Encoder:
     """A frozen image tower with the preprocessing that it was made for."""
 
     visual: nn.Module
-    transform: object  # PIL image -> (3, side, side) float32
+    transform: Callable[[Image.Image], Tensor]
     device: torch.device
-
-    @property
-    def width(self) -> int:
-        """Number d of a feature's values."""
-        return self.visual.output_dim
+    width: int  # number d of a feature's values
 
     @property
     def preprocessing(self) -> dict:
@@ -76,62 +76,90 @@ class Encoder:
     def encode(self, images: Tensor) -> np.ndarray:
         """Unit features (b, d) float32 of preprocessed images (b, 3, side, side)."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            feature = self.visual(images.to(self.device, non_blocking=True))
+            feature = self.visual(images.to(self.device))
+        if isinstance(feature, tuple):  # CoCa's tower gives its tokens too
+            feature = feature[0]
         return F.normalize(feature.float(), dim=1).cpu().numpy()
 
 
 def load_encoder(model: str, pretrained: str, seed: int) -> Encoder:
-    """An open_clip image encoder, on the GPU if there is one.
+    """An open_clip image encoder, on the GPU if there is one; the caller's random numbers go on undisturbed.
 
     model: an open_clip model name.  pretrained: an open_clip weights tag, a weights file, or `untrained`, for random
-    weights that depend on the seed alone.
-    Raises InputError for an unknown model or tag, and for weights that cannot be had.
+    weights that depend on the seed alone. A file does not say how its weights were trained: the photos are prepared,
+    and the activation chosen, as the model's name says.
+    Raises InputError for an unknown model or tag, and for weights that cannot be had or do not fit the model.
     """
     names = open_clip.list_models()
     if model not in names:
-        nearest = difflib.get_close_matches(model, names, n=3, cutoff=0.3)
+        nearest = difflib.get_close_matches(model, names, n=3, cutoff=0)
         raise InputError(f"features.model: '{model}' is no open_clip model; did you mean {' or '.join(nearest)}?")
-    config = {} if pretrained == UNTRAINED else _weights_config(model, pretrained)
-    torch.manual_seed(seed)
-    # OpenAI's weights want QuickGELU: without it features are silently wrong (open_clip issue 771).
-    clip = open_clip.create_model(
-        model, None if pretrained == UNTRAINED else pretrained, force_quick_gelu=config.get("quick_gelu", False)
-    )
+    tag = {} if pretrained == UNTRAINED else _weights_tag(model, pretrained)
+    try:
+        with torch.random.fork_rng(devices=[]), _random_weights_are_meant(pretrained == UNTRAINED):
+            torch.manual_seed(seed)
+            clip = open_clip.create_model(
+                model,
+                None if pretrained == UNTRAINED else pretrained,
+                # OpenAI's weights want QuickGELU: without it features are silently wrong (open_clip issue 771).
+                force_quick_gelu=tag.get("quick_gelu", False),
+            )
+    except Exception as error:  # files that are no weights, weights of another model, packages that are not installed
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(
+            f"features.pretrained: open_clip cannot make {model} with '{pretrained}' ({reason}); "
+            "name weights of this model, or the model of these weights"
+        ) from error
     visual = clip.visual.eval().requires_grad_(False)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    transform = open_clip.transform.image_transform_v2(
-        open_clip.transform.PreprocessCfg(**open_clip.get_model_preprocess_cfg(clip)), is_train=False
-    )
-    return Encoder(visual.to(device), transform, device)
+    preprocessing = open_clip.transform.PreprocessCfg(**open_clip.get_model_preprocess_cfg(clip))
+    transform = open_clip.transform.image_transform_v2(preprocessing, is_train=False)
+    return Encoder(visual.to(device), transform, device, open_clip.get_model_config(model)["embed_dim"])
 
 
-def _weights_config(model: str, pretrained: str) -> dict:
+@contextmanager
+def _random_weights_are_meant(are_meant: bool) -> Iterator[None]:
+    """While the block runs, open_clip does not warn that a model has random weights, if they are what was asked for."""
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        return not (are_meant and record.getMessage().startswith("No pretrained weights loaded"))
+
+    root = logging.getLogger()  # open_clip logs to it
+    root.addFilter(is_shown)
+    try:
+        yield
+    finally:
+        root.removeFilter(is_shown)
+
+
+def _weights_tag(model: str, pretrained: str) -> dict:
     """open_clip's facts about a weights tag; {} for a file.
 
     Raises InputError if the tag is unknown, or if its weights are neither here nor to be had: found out at once,
     because open_clip itself tries for most of a minute before it says so.
     """
-    if Path(pretrained).is_file():
-        return {}
-    config = open_clip.get_pretrained_cfg(model, pretrained)
-    if not config:
-        tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none: use untrained or a weights file"
+    tag = open_clip.get_pretrained_cfg(model, pretrained)
+    if not tag:
+        if Path(pretrained).is_file():
+            return {}
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or f"none; use {UNTRAINED} or a weights file"
         raise InputError(
             f"features.pretrained: '{pretrained}' is neither a file nor a weights tag of {model}; its tags: {tags}"
         )
-    repository = config.get("hf_hub", "").rstrip("/")
-    if not repository or any(isinstance(try_to_load_from_cache(repository, name), str) for name in _WEIGHT_FILES):
-        return config
+    repository, file = os.path.split(tag["hf_hub"])
+    files = [file] if file else [open_clip.constants.HF_SAFE_WEIGHTS_NAME, open_clip.constants.HF_WEIGHTS_NAME]
+    if any(isinstance(try_to_load_from_cache(repository, name), str) for name in files):
+        return tag
     try:
-        get_hf_file_metadata(hf_hub_url(repository, "open_clip_config.json"), timeout=_HUB_TIMEOUT_SECONDS)
-    except Exception as error:  # noqa: BLE001  whatever it is, the weights cannot be had
+        model_info(repository, timeout=_HUB_TIMEOUT_SECONDS)
+    except Exception as error:  # whatever it is, the weights cannot be had
         raise InputError(
             f"features.pretrained: the weights '{pretrained}' of {model} are not on this machine, and the Hugging Face "
-            f"hub does not answer ({type(error).__name__}). Fetch {_WEIGHT_FILES[0]} of huggingface.co/{repository} "
-            "where there is a network and set features.pretrained to that file, or set features.model to "
-            f"varioclip-tiny and features.pretrained to {UNTRAINED}"
+            f"hub does not answer ({type(error).__name__}). Run `hf download {repository} {files[0]}` where there is a "
+            f"network and copy its ~/.cache/huggingface/hub to {HF_HUB_CACHE}, or set features.model to varioclip-tiny "
+            f"and features.pretrained to {UNTRAINED}"
         ) from None
-    return config
+    return tag
 
 
 def center(feature: np.ndarray, mean: np.ndarray | None) -> np.ndarray:

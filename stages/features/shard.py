@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
+from stages.cli import InputError
 from stages.features.encoder import Encoder, center
 from stages.shards import feature_schema, written_whole
 
@@ -38,21 +39,29 @@ def encode_shard(
     """Write the places and unit features of a Parquet shard; advance(n) is told after every n photos.
 
     The threads of the pool decode the next batch while the encoder works on this one.
+    Raises InputError if an image cannot be decoded or has no feature.
     """
 
     def decoded(batch: pa.RecordBatch) -> list:
-        return [pool.submit(_preprocessed, encoder, image) for image in batch["image"].to_pylist()]
+        photos = zip(batch["id"].to_pylist(), batch["image"].to_pylist(), strict=True)
+        return [pool.submit(_preprocessed, encoder, image, f"{images}: photo {name}") for name, image in photos]
 
-    batches = pq.ParquetFile(images).iter_batches(batch_size)
-    with written_whole(out) as temporary, _Writer(temporary, encoder.width, facts) as writer:
-        for batch, futures in _one_ahead(batches, decoded):
+    with (
+        pq.ParquetFile(images) as file,
+        written_whole(out) as temporary,
+        _Writer(temporary, encoder.width, facts) as writer,
+    ):
+        for batch, futures in _one_ahead(file.iter_batches(batch_size), decoded):
             feature = encoder.encode(torch.stack([future.result() for future in futures]))
             writer.write(batch.drop_columns("image"), feature)
             advance(len(batch))
 
 
 def center_shard(uncentered: Path, out: Path, mean: np.ndarray, facts: str) -> None:
-    """Write the shard's features minus the mean (d,), normalised again."""
+    """Write the shard's features minus the mean (d,), normalised again.
+
+    Raises InputError for a photo whose feature is the mean.
+    """
     with pa.memory_map(str(uncentered)) as source, written_whole(out) as temporary:
         reader = pa.ipc.open_file(source)
         with _Writer(temporary, len(mean), facts) as writer:
@@ -76,9 +85,12 @@ def sum_of_features(path: Path) -> np.ndarray:
         return sum((features_of(batch).sum(axis=0, dtype=np.float64) for batch in batches), np.zeros(width))
 
 
-def _preprocessed(encoder: Encoder, data: bytes) -> torch.Tensor:
-    with Image.open(io.BytesIO(data)) as image:
-        return encoder.preprocess(image)
+def _preprocessed(encoder: Encoder, data: bytes, name: str) -> torch.Tensor:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return encoder.preprocess(image)
+    except Exception as error:  # damaged bytes make decoders raise nearly anything
+        raise InputError(f"{name} cannot be decoded ({error}); delete the shard and run: dvc repro shard") from error
 
 
 def _one_ahead(items: Iterator, start: Callable) -> Iterator[tuple]:
@@ -107,10 +119,13 @@ class _Writer:
         self.file.close()
 
     def write(self, places: pa.RecordBatch, feature: np.ndarray) -> None:
-        """Append n places and their features (n, d). Raises FloatingPointError if a feature is not a unit vector."""
+        """Append n places and their features (n, d). Raises InputError if a feature is not a unit vector."""
         length = np.linalg.norm(feature.astype(np.float16).astype(np.float32), axis=1)
         if not np.allclose(length, 1, atol=1e-2):  # float16 has 11 bits; NaN fails too
             worst = int(np.argmax(np.where(np.isfinite(length), abs(length - 1), np.inf)))
-            raise FloatingPointError(f"the feature of photo {places['id'][worst]} has length {length[worst]}")
+            raise InputError(
+                f"photo {places['id'][worst]}: its feature has length {length[worst]}, not 1; check the weights that "
+                "features.pretrained names, or set features.center to false if the photo is like the mean of all"
+            )
         column = pa.FixedSizeListArray.from_arrays(pa.array(feature.astype(np.float16).ravel()), feature.shape[1])
         self.file.write_batch(pa.record_batch([*places.columns, column], schema=self.schema))
