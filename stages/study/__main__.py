@@ -100,10 +100,11 @@ def show_summary(by_run: pl.DataFrame, differences: dict[str, dict], base: str, 
     n_seeds = by_run["seed"].n_unique()
     show_table(f"Accuracy on {split}, per cent, mean of {n_seeds} seeds", ("", *titles, "median km"), rows)
     rows = [
-        (name, *("{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * x for x in by_key[key])) for key in THRESHOLDS_KM))
+        (name, title, *(f"{100 * value:+.1f}" for value in by_key[key]))
         for name, by_key in differences.items()
+        for key, title in zip(THRESHOLDS_KM, titles, strict=True)
     ]
-    show_table(f"Difference from {base}, points, with 95 % interval", ("", *titles), rows)
+    show_table(f"Difference from {base}, points", ("", "within", "difference", "95 % from", "to"), rows)
 
 
 if __name__ == "__main__":
