@@ -2,7 +2,6 @@
 
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from hashlib import file_digest, sha256
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from stages.features.shard import center_shard, encode_shard, made_from, sum_of_
 from stages.params import Features, load_params
 from stages.shards import SPLITS, keep_if_made_from, list_shards
 
+VERSION = 2  # raised when the same photos and params give other files
 UNCENTERED = "uncentered"  # kept beside the centred features: a new archive moves the mean of all
 
 
@@ -69,7 +69,7 @@ def _read_footer(shard: Path) -> tuple[int, str]:
 
 def _encoder_facts(p: Features) -> dict:
     """What all features depend on: the params, and the contents of a weights file."""
-    facts = p.model_dump(exclude={"batch_size"})
+    facts = {"version": VERSION} | p.model_dump(exclude={"batch_size"})
     if Path(p.pretrained).is_file():
         with Path(p.pretrained).open("rb") as file:
             facts["weights_sha256"] = file_digest(file, "sha256").hexdigest()
@@ -92,10 +92,7 @@ def _embed(
     shards: Path, out: Path, n_photos: dict[Path, int], *, facts: dict[Path, str], encoder: Encoder, batch_size: int
 ) -> None:
     """Write the unit features of the shards that n_photos names."""
-    with (
-        ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
-        tqdm(total=sum(n_photos.values()), unit=" photos", mininterval=1, disable=not n_photos) as bar,
-    ):
+    with tqdm(total=sum(n_photos.values()), unit=" photos", mininterval=1, disable=not n_photos) as bar:
         for name in n_photos:
             encode_shard(
                 shards / name.with_suffix(".parquet"),
@@ -103,7 +100,7 @@ def _embed(
                 encoder,
                 batch_size=batch_size,
                 facts=facts[name],
-                pool=pool,
+                n_threads=len(os.sched_getaffinity(0)),
                 advance=bar.update,
             )
 

@@ -1,8 +1,9 @@
 """One Parquet shard of images to its Arrow shard of features; one Arrow shard to its centred twin."""
 
 import io
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from stages.cli import InputError
 from stages.features.encoder import Encoder, center
 from stages.shards import feature_schema, written_whole
 
+RECORD_BATCH = 4096  # photos
 _MADE_FROM = b"made_from"
 
 
@@ -33,26 +35,29 @@ def encode_shard(
     *,
     batch_size: int,
     facts: str,
-    pool: ThreadPoolExecutor,
+    n_threads: int,
     advance: Callable,
 ) -> None:
     """Write the places and unit features of a Parquet shard; advance(n) is told after every n photos.
 
-    The threads of the pool decode the next batch while the encoder works on this one.
+    Each thread decodes and encodes a batch of its own: none waits for another, a GPU is fed by all of them, and the
+    features do not depend on how many there are.
     Raises InputError if an image cannot be decoded or has no feature.
     """
 
-    def decoded(batch: pa.RecordBatch) -> list:
+    def embed(batch: pa.RecordBatch) -> np.ndarray:
         photos = zip(batch["id"].to_pylist(), batch["image"].to_pylist(), strict=True)
-        return [pool.submit(_preprocessed, encoder, image, f"{images}: photo {name}") for name, image in photos]
+        return encoder.encode(
+            torch.stack([_preprocessed(encoder, data, f"{images}: photo {name}") for name, data in photos])
+        )
 
     with (
         pq.ParquetFile(images) as file,
         written_whole(out) as temporary,
         _Writer(temporary, encoder.width, facts) as writer,
+        ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
-        for batch, futures in _one_ahead(file.iter_batches(batch_size), decoded):
-            feature = encoder.encode(torch.stack([future.result() for future in futures]))
+        for batch, feature in _in_order(pool, embed, file.iter_batches(batch_size), n_ahead=n_threads):
             writer.write(batch.drop_columns("image"), feature)
             advance(len(batch))
 
@@ -93,39 +98,47 @@ def _preprocessed(encoder: Encoder, data: bytes, name: str) -> torch.Tensor:
         raise InputError(f"{name} cannot be decoded ({error}); delete the shard and run: dvc repro shard") from error
 
 
-def _one_ahead(items: Iterator, start: Callable) -> Iterator[tuple]:
-    """(item, start(item)) pairs; the next item is started before this one is handed out."""
-    held = None
+def _in_order(pool: Executor, function: Callable, items: Iterable, *, n_ahead: int) -> Iterator[tuple]:
+    """(item, function(item)) pairs in the items' order, at most n_ahead of them running or waiting meanwhile."""
+    running = deque()
     for item in items:
-        following = item, start(item)
-        if held is not None:
-            yield held
-        held = following
-    if held is not None:
-        yield held
+        running.append((item, pool.submit(function, item)))
+        if len(running) > n_ahead:
+            item, future = running.popleft()
+            yield item, future.result()
+    for item, future in running:
+        yield item, future.result()
 
 
 class _Writer:
-    """Writes record batches of places and features to an Arrow file."""
+    """Writes places and features to an Arrow file, in record batches whose size does not depend on who writes them."""
 
     def __init__(self, path: Path, width: int, facts: str):
         self.schema = feature_schema(width).with_metadata({_MADE_FROM: facts})
         self.file = pa.ipc.new_file(str(path), self.schema)
+        self.waiting = self.schema.empty_table()
 
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, error, *_):
+        if error is None:
+            self.file.write_table(self.waiting.combine_chunks())
         self.file.close()
 
     def write(self, places: pa.RecordBatch, feature: np.ndarray) -> None:
         """Append n places and their features (n, d). Raises InputError if a feature is not a unit vector."""
-        length = np.linalg.norm(feature.astype(np.float16).astype(np.float32), axis=1)
+        feature = feature.astype(np.float16)
+        length = np.linalg.norm(feature.astype(np.float32), axis=1)
         if not np.allclose(length, 1, atol=1e-2):  # float16 has 11 bits; NaN fails too
             worst = int(np.argmax(np.where(np.isfinite(length), abs(length - 1), np.inf)))
             raise InputError(
                 f"photo {places['id'][worst]}: its feature has length {length[worst]}, not 1; check the weights that "
                 "features.pretrained names, or set features.center to false if the photo is like the mean of all"
             )
-        column = pa.FixedSizeListArray.from_arrays(pa.array(feature.astype(np.float16).ravel()), feature.shape[1])
-        self.file.write_batch(pa.record_batch([*places.columns, column], schema=self.schema))
+        column = pa.FixedSizeListArray.from_arrays(pa.array(feature.ravel()), feature.shape[1])
+        batch = pa.record_batch([*places.columns, column], schema=self.schema)
+        self.waiting = pa.concat_tables([self.waiting, pa.Table.from_batches([batch])])
+        while len(self.waiting) >= RECORD_BATCH:
+            self.file.write_table(self.waiting.slice(0, RECORD_BATCH).combine_chunks())
+            self.waiting = self.waiting.slice(RECORD_BATCH)

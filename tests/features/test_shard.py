@@ -1,4 +1,5 @@
 import io
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,18 +21,10 @@ from stages.shards import PLACE_FIELDS, feature_schema
 def encode(encoder, tmp_path):
     """A function that embeds a Parquet shard; gives the Arrow shard's path and what advance was told."""
 
-    def run(images, batch_size=4, encoder=encoder, out="out.arrow"):
+    def run(images, batch_size=4, n_threads=2, encoder=encoder, out="out.arrow"):
         told = []
-        with ThreadPoolExecutor(2) as pool:
-            encode_shard(
-                images,
-                tmp_path / out,
-                encoder,
-                batch_size=batch_size,
-                facts="these",
-                pool=pool,
-                advance=told.append,
-            )
+        options = {"batch_size": batch_size, "facts": "these", "n_threads": n_threads, "advance": told.append}
+        encode_shard(images, tmp_path / out, encoder, **options)
         return tmp_path / out, told
 
     return run
@@ -73,9 +66,23 @@ def test_other_batches_give_the_same_features(images, encode):
         np.testing.assert_allclose(features(path), features(whole), atol=5e-4)
 
 
-def test_the_same_batches_give_the_same_bytes(images, encode):
-    one, again = (encode(images, out=name)[0].read_bytes() for name in ("one.arrow", "again.arrow"))
-    assert one == again
+def test_any_number_of_threads_gives_the_same_bytes(images, encode):
+    one, two, five = (encode(images, 2, n, out=f"{n}.arrow")[0].read_bytes() for n in (1, 2, 5))
+    assert one == two == five
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 7, 10])
+def test_record_batches_do_not_depend_on_the_batch_size(images, encode, monkeypatch, batch_size):
+    monkeypatch.setattr(module, "RECORD_BATCH", 4)
+    path, _ = encode(images, batch_size)
+    with pa.memory_map(str(path)) as source:
+        reader = pa.ipc.open_file(source)
+        batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
+    assert [len(batch) for batch in batches] == [4, 4, 2]
+    assert [name for batch in batches for name in batch["id"].to_pylist()] == [f"{i}" for i in range(10)]
+    monkeypatch.undo()
+    np.testing.assert_allclose(features(path), features(encode(images, out="one.arrow")[0]), atol=5e-4)
+    np.testing.assert_allclose(sum_of_features(path), features(path).sum(axis=0), atol=1e-9)
 
 
 def test_an_empty_shard_has_no_features(tmp_path, write_shard, encode, encoder):
@@ -86,19 +93,28 @@ def test_an_empty_shard_has_no_features(tmp_path, write_shard, encode, encoder):
     assert read(tmp_path / "centred.arrow").schema.equals(feature_schema(encoder.width))
 
 
-def test_the_next_batch_is_decoded_before_this_one_is_handed_out():
-    events = []
+@pytest.mark.parametrize("n_ahead", [1, 2, 5])
+def test_batches_come_in_order_and_few_are_held_at_a_time(n_ahead):
+    held, most = 0, 0
 
     def items():
-        for name in "abc":
-            events.append(f"read {name}")
-            yield name
+        nonlocal held, most
+        for item in range(9):
+            held += 1
+            most = max(most, held)
+            yield item
 
-    for name, started in module._one_ahead(items(), lambda name: events.append(f"start {name}") or name.upper()):
-        events.append(f"use {name}{started}")
-    assert " ".join(events) == (
-        "read a start a read b start b use aA read c start c use bB use cC"  # at most two batches are held
-    )
+    def function(item):
+        time.sleep(0.01 if item % 3 == 0 else 0)  # later ones overtake
+        return -item
+
+    with ThreadPoolExecutor(2) as pool:
+        pairs = []
+        for pair in module._in_order(pool, function, items(), n_ahead=n_ahead):
+            pairs.append(pair)
+            held -= 1
+    assert pairs == [(item, -item) for item in range(9)]
+    assert most == n_ahead + 1
 
 
 def test_a_photo_that_cannot_be_decoded_is_named_and_leaves_no_file(tmp_path, write_shard, encode, jpeg):
