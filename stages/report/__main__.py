@@ -34,7 +34,7 @@ from stages.report.content import (
 from stages.report.photos import data_uri, read_photos, thumbnail
 from stages.shards import read_features, written_whole
 from stages.variogram.models import read_model
-from stages.world.truth import expected_semivariance
+from stages.world.truth import correlation
 
 REPORTS = Path("reports")
 BASELINES = ("image_knn", "most_frequent")
@@ -71,13 +71,9 @@ def main() -> None:
     }
     truth = source / "raw/geography/truth.json"
     if truth.exists() and model.range_km is not None:
-        expected = 12 * expected_semivariance(
-            draw.CURVE_KM, json.loads(truth.read_text())
-        )  # a uniform's variance is 1/12
+        rho = correlation(draw.CURVE_KM, json.loads(truth.read_text()))
         bins = empirical.filter(pl.col("n_pairs") > 0)
-        paper["against_truth"] = draw.against_truth(
-            model, bins["lag_km"].to_numpy(), bins["semivariance"].to_numpy(), expected
-        )
+        paper["against_truth"] = draw.against_truth(model, *bins.select("lag_km", "semivariance").to_numpy().T, rho)
     on_page = {name: data_uri(_png(figure, PAGE_DPI), "image/png") for name, figure in paper.items()}
     for name in ("semivariogram", "negatives"):
         on_page[name] = data_uri((REPORTS / f"variogram/{name}.png").read_bytes(), "image/png")

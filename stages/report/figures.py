@@ -10,6 +10,7 @@ from stages.evaluate.maps import PREDICTION, draw_coastlines, draw_errors, draw_
 from stages.evaluate.metrics import THRESHOLDS_KM, accuracy_curve
 from stages.report.content import DISTANCES, LABELS
 from stages.variogram.models import Semivariogram
+from stages.world.truth import gradual_semivariance, threshold_semivariance
 
 # Okabe and Ito's palette, told apart by every kind of colour vision; the baselines are grey.
 COLOURS = {
@@ -21,7 +22,7 @@ COLOURS = {
     "image_knn": "#666666",
     "most_frequent": "#aaaaaa",
 }
-CURVE_KM = np.geomspace(0.3, 20_000, 200)
+CURVE_KM = np.geomspace(0.1, 20_000, 200)
 
 
 def error_curves(errors_km: dict[str, np.ndarray]) -> Figure:
@@ -99,26 +100,27 @@ def draw_semivariogram(ax: Axes, empirical: pl.DataFrame, model: Semivariogram) 
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def against_truth(model: Semivariogram, lag_km: np.ndarray, semivariance: np.ndarray, expected: np.ndarray) -> Figure:
+def against_truth(model: Semivariogram, lag_km: np.ndarray, semivariance: np.ndarray, rho: np.ndarray) -> Figure:
     """The fit and its lag bins, rescaled from nugget 0 to sill 1, over what the world's latents must show.
 
-    lag_km, semivariance: (k,) of the bins.  expected: (latents, 200) semivariance of each latent at CURVE_KM, as a
-    share of its sill.
+    lag_km, semivariance: (k,) of the bins.  rho: (latents, 200) correlation of each latent at CURVE_KM.
     """
     figure = Figure(figsize=(8, 4.6), layout="constrained")
     ax = figure.add_subplot()
     first_km, last_km = model.lag_km[[0, -1]]
     inside = (first_km <= CURVE_KM) & (last_km >= CURVE_KM)
+    gradual, threshold = gradual_semivariance(rho), threshold_semivariance(rho)
     ax.fill_between(
         CURVE_KM,
-        expected.min(axis=0),
-        expected.max(axis=0),
+        gradual.min(axis=0),
+        threshold.max(axis=0),
         color="#0072b2",
-        alpha=0.15,
+        alpha=0.12,
         lw=0,
-        label="truth: the latents' spread",
+        label="truth: all latents",
     )
-    ax.plot(CURVE_KM, expected.mean(axis=0), color="#0072b2", lw=2, label="truth: mean of the latents")
+    ax.plot(CURVE_KM, threshold.mean(axis=0), color="#0072b2", lw=2, label="truth: mean, responding by threshold")
+    ax.plot(CURVE_KM, gradual.mean(axis=0), color="#0072b2", lw=2, ls="--", label="truth: mean, responding gradually")
     fitted = (model.semivariance_at(CURVE_KM[inside]) - model.nugget) / model.partial_sill
     ax.plot(CURVE_KM[inside], fitted, color="#d55e00", lw=2, label="fitted to the features")
     ax.plot(
@@ -130,7 +132,11 @@ def against_truth(model: Semivariogram, lag_km: np.ndarray, semivariance: np.nda
         label="lag bins of the features",
     )
     ax.set(
-        xscale="log", xlabel="great-circle lag (km)", ylabel="share of the spatial variance reached", ylim=(-0.05, 1.25)
+        xscale="log",
+        xlabel="great-circle lag (km)",
+        ylabel="share of the spatial variance reached",
+        xlim=CURVE_KM[[0, -1]],
+        ylim=(-0.05, 1.25),
     )
     ax.legend(frameon=False, loc="upper left")
     ax.spines[["top", "right"]].set_visible(False)

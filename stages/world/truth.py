@@ -50,17 +50,30 @@ def describe() -> dict:
     }
 
 
-def expected_semivariance(lag_km: np.ndarray, truth: dict) -> np.ndarray:
-    """Semivariance that each latent of a world has at great-circle lags (k,): (n_latents, k), below 1/12.
+def correlation(lag_km: np.ndarray, truth: dict) -> np.ndarray:
+    """Correlation rho of each latent's z at great-circle lags (k,): (n_latents, k), sum_r v_r exp(-3 chord / r)."""
+    chord_km = 2 * EARTH_RADIUS_KM * np.sin(np.asarray(lag_km, float) / (2 * EARTH_RADIUS_KM))
+    return np.array(
+        [
+            sum(v * np.exp(-3 * chord_km / r) for v, r in zip(latent["variances"], latent["ranges_km"], strict=True))
+            for latent in truth["latents"]
+        ]
+    )
 
-    With the correlation rho(h) = sum_r v_r exp(-3 chord(h) / r) of z, two values of u = Phi(z) have the covariance
-    asin(rho / 2) / (2 pi), so gamma = 1/12 (1 - 6/pi asin(rho / 2)).  Source: Kruskal (1958), Ordinal Measures of
+
+def gradual_semivariance(rho: np.ndarray) -> np.ndarray:
+    """Semivariance, as a share of its sill, of what follows u = Phi(z) in proportion: 1 - 6/pi asin(rho / 2).
+
+    rho: (...), correlation of z at two places.  Returns (...), in [0, 2].  Source: Kruskal (1958), Ordinal Measures of
     Association, on the grade correlation of normal variables.
     """
-    chord_km = 2 * EARTH_RADIUS_KM * np.sin(np.asarray(lag_km, float) / (2 * EARTH_RADIUS_KM))
-    rows = []
-    for latent in truth["latents"]:
-        pairs = zip(latent["variances"], latent["ranges_km"], strict=True)
-        rho = sum(variance * np.exp(-3 * chord_km / range_km) for variance, range_km in pairs)
-        rows.append((1 - 6 / math.pi * np.arcsin(rho / 2)) / 12)
-    return np.array(rows)
+    return 1 - 6 / math.pi * np.arcsin(np.clip(rho, -1, 1) / 2)
+
+
+def threshold_semivariance(rho: np.ndarray) -> np.ndarray:
+    """Semivariance, as a share of its sill, of what is one thing below the median of u and another above it.
+
+    2/pi acos(rho): the probability acos(rho) / pi that two normal variables differ in sign, over that of independent
+    ones.  rho: (...).  Returns (...), in [0, 2].  Source: Sheppard (1899), on the quadrants of a normal distribution.
+    """
+    return 2 / math.pi * np.arccos(np.clip(rho, -1, 1))

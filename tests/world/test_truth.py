@@ -15,14 +15,20 @@ def test_every_latents_variances_sum_to_1():
 
 
 @pytest.mark.parametrize("lag_km", [0.5, 20.0, 300.0, 2500.0, 15000.0])
-def test_the_closed_form_is_the_mean_half_squared_difference_of_simulated_latents(lag_km):
+def test_the_closed_forms_are_those_of_simulated_latents(lag_km):
     # Two places of one world are one draw: take many worlds.
     at = unit_vectors(np.zeros(2), np.degrees(np.array([0, lag_km]) / 6371.0))
     u = np.array([few_waves(at, seed) for seed in range(2500)])
-    half_squares = (u[:, 0] - u[:, 1]) ** 2 / 2
-    error = half_squares.std(axis=0) / np.sqrt(len(u))
-    expected = truth.expected_semivariance(np.array([lag_km]), truth.describe())[:, 0]
-    assert np.all(np.abs(half_squares.mean(axis=0) - expected) < 4.5 * error)
+    rho = truth.correlation(np.array([lag_km]), truth.describe())[:, 0]
+    gradual = (u[:, 0] - u[:, 1]) ** 2 / 2
+    above = u > 0.5
+    threshold = (above[:, 0] != above[:, 1]) / 2
+    for half_squares, expected in (
+        (gradual, truth.gradual_semivariance(rho) / 12),  # a uniform variable's variance
+        (threshold, truth.threshold_semivariance(rho) / 4),  # a coin's
+    ):
+        error = half_squares.std(axis=0) / np.sqrt(len(u))
+        assert np.all(np.abs(half_squares.mean(axis=0) - expected) < 4.5 * error + 1e-12)
 
 
 def few_waves(vectors, seed):
@@ -34,14 +40,19 @@ def few_waves(vectors, seed):
         truth.N_WAVES = before
 
 
-def test_semivariance_rises_from_0_towards_that_of_a_uniform_variable():
+@pytest.mark.parametrize("response", [truth.gradual_semivariance, truth.threshold_semivariance])
+def test_semivariance_rises_from_0_to_its_sill(response):
     lags_km = np.array([0.0, 1e-3, 1.0, 10.0, 100.0, 1000.0, 10_000.0, np.pi * 6371])
-    gamma = truth.expected_semivariance(lags_km, truth.describe())
+    gamma = response(truth.correlation(lags_km, truth.describe()))
     assert gamma.shape == (len(truth.LATENTS), len(lags_km))
-    np.testing.assert_allclose(gamma[:, 0], 0, atol=1e-12)
+    np.testing.assert_allclose(gamma[:, 0], 0, atol=1e-7)  # arccos near 1 has half the digits
     assert np.all(np.diff(gamma, axis=1) > 0)
-    assert np.all(gamma < 1 / 12)
-    np.testing.assert_allclose(gamma[:, -1], 1 / 12, rtol=0.005)
+    np.testing.assert_allclose(gamma[:, -1], 1, rtol=0.005)
+
+
+def test_a_threshold_rises_before_a_gradual_response():
+    rho = np.linspace(0.01, 0.99, 50)
+    assert np.all(truth.threshold_semivariance(rho) > truth.gradual_semivariance(rho))
 
 
 def test_latents_of_a_world_are_spread_over_the_unit_interval_and_alike_at_neighbours():
