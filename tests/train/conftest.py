@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from stages.geo import unit_vectors
-from stages.params import load_params
+from stages.params import SemivariogramLoss, load_params
 from stages.train.loop import Photos
 from stages.train.model import seeded_model
 from stages.train.validation import Validation
@@ -36,8 +36,17 @@ def semivariogram():
 
 @pytest.fixture
 def train_params():
+    strengths = {"semivariogram": SemivariogramLoss(beta_hard=1.0, beta_false=3.0)}
     return load_params().train.model_copy(
-        update={"seed": 3, "epochs": 4, "batch_size": 16, "queue_size": 24, "learning_rate": 0.01, **WIDTHS}
+        update={
+            "seed": 3,
+            "epochs": 4,
+            "batch_size": 16,
+            "queue_size": 24,
+            "learning_rate": 0.01,
+            **strengths,
+            **WIDTHS,
+        }
     )
 
 
