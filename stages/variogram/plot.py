@@ -45,7 +45,7 @@ def _mark(ax: Axes, model: Semivariogram) -> None:
         levels.append(("sill", model.sill, (2, 4)))
         ax.axvline(model.range_km, color=GREY, lw=1, ls=":")
         ax.annotate(
-            f"range {model.range_km:,.0f} km" if model.range_km >= 10 else f"range {model.range_km:.2g} km",
+            f"range {_in_km(model.range_km)}",
             **(left | {"xy": (model.range_km, 0.03)}),
             xytext=(-4, 0), ha="right", xycoords=("data", "axes fraction"),
         )  # fmt: skip
@@ -83,8 +83,12 @@ def describe(model: Semivariogram) -> str:
     if model.name == "linear":
         return "Linear: no plateau within these lags"
     shape = "".join(f", {name} {value:.2f}" for name, value in model.shape.items() if model.name != "nested")
-    parts = " + ".join(f"{part['partial_sill']:.3f} within {part['range_km']:,.3g} km" for part in model.structures())
+    parts = " + ".join(f"{part['partial_sill']:.3f} within {_in_km(part['range_km'])}" for part in model.structures())
     return f"{model.name.capitalize()}{shape}: nugget {model.nugget:.3f} + {parts}; R² {model.r2:.3f}"
+
+
+def _in_km(lag_km: float) -> str:
+    return f"{lag_km:,.0f} km" if lag_km >= 10 else f"{lag_km:.2g} km"
 
 
 def draw_negatives(
