@@ -1,10 +1,13 @@
-"""What the page says, from what the stages wrote: pure functions over tables and metrics."""
+"""What the page says in words and tables, from what the stages wrote: pure functions over tables and metrics."""
 
 import numpy as np
 import polars as pl
+from scipy.spatial import cKDTree
 
+from stages.evaluate.breakdown import by_density, density
 from stages.evaluate.metrics import THRESHOLDS_KM, paired_difference
-from stages.geo import great_circle_km
+from stages.geo import chord_km, unit_vectors
+from stages.variogram.models import Semivariogram
 
 BASELINE_LOSS = "infonce"
 LABELS = {
@@ -15,9 +18,11 @@ LABELS = {
     "hard_negative": "hard negatives",
     "image_knn": "image k-NN, no training",
     "most_frequent": "most frequent place",
+    "best_possible": "best possible answer",
 }
 DISTANCES = {key: f"{km:,.0f} km" for key, km in THRESHOLDS_KM.items()}
 AREAS = {f"accuracy_{level}": level.replace("_", "-") for level in ("country", "region", "sub_region", "city")}
+DENSITY_LABELS = {0: "none", 1: "1 to 9", 10: "10 to 99", 100: "100 to 999", 1000: "1,000 and more"}
 
 # Chen et al. (2025), table 1, on OSV5M's test photos; per cent.
 PAPER_ROWS = [
@@ -32,13 +37,33 @@ def percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f}"
 
 
+def signed(value: float, decimals: int) -> str:
+    """A number with its sign, a true minus; without one if it rounds to 0."""
+    text = f"{value:+z,.{decimals}f}".replace("-", "−")
+    return text if any(digit in text for digit in "123456789") else text.removeprefix("+")
+
+
 def points(difference: float) -> str:
     """A difference of shares in percentage points, with its sign."""
-    return f"{100 * difference:+.1f}".replace("-", "−")
+    return signed(100 * difference, 1)
+
+
+def distance(km: float) -> str:
+    """A distance in words, in m below 1 km."""
+    return f"{km:,.0f} km" if km >= 9.95 else f"{km:.1f} km" if km >= 0.9995 else f"{1000 * km:.0f} m"
+
+
+def nearest_km(places: pl.DataFrame, gallery: pl.DataFrame) -> np.ndarray:
+    """Great-circle distance (n,) of n places to the nearest of a gallery: the least error that its search can make."""
+    vectors, others = (
+        unit_vectors(table["latitude"].to_numpy(), table["longitude"].to_numpy()) for table in (places, gallery)
+    )
+    chord, _ = cKDTree(others).query(vectors)
+    return chord_km(chord**2)
 
 
 def results(metrics: dict[str, dict], keys: dict[str, str]) -> list[dict]:
-    """Rows of the results table: a name, and for each key its value and its interval in words."""
+    """Rows of a results table: a name, and for each key its value and its interval in words."""
     rows = []
     for name, values in metrics.items():
         cells = [
@@ -51,9 +76,10 @@ def results(metrics: dict[str, dict], keys: dict[str, str]) -> list[dict]:
         ]
         rows.append(
             {
+                "name": name,
                 "label": LABELS[name],
                 "cells": cells,
-                "median_error_km": f"{values['median_error_km']:,.0f}",
+                "median_error": distance(values["median_error_km"]),
                 "geoscore": f"{values['geoscore']:,.0f}",
             }
         )
@@ -72,65 +98,114 @@ def comparisons(errors_km: dict[str, np.ndarray], losses: list[str], *, n_bootst
     return {loss: paired_difference(errors_km[loss], base, n_bootstrap=n_bootstrap, seed=seed) for loss in others}
 
 
+def is_sure(low: float, high: float) -> bool:
+    """Whether an interval leaves out 0."""
+    return low > 0 or high < 0
+
+
+def difference_rows(differences: dict[str, dict]) -> list[dict]:
+    """Rows of the table of differences: accuracies in points, then the median error in km."""
+    rows = []
+    for loss, by_key in differences.items():
+        cells = [
+            {"value": points(d), "low": points(low), "high": points(high), "is_sure": is_sure(low, high)}
+            for d, low, high in (by_key[key] for key in DISTANCES)
+        ]
+        d, low, high = by_key["median_error_km"]
+        texts = {"value": f"{signed(d, 0)} km", "low": signed(low, 0), "high": signed(high, 0)}
+        rows.append({"name": loss, "label": LABELS[loss], "cells": [*cells, texts | {"is_sure": is_sure(low, high)}]})
+    return rows
+
+
 def finding(metrics: dict[str, dict], differences: dict[str, dict]) -> str:
     """The run's main result in two sentences."""
     if "semivariogram" not in differences:
         best = max(metrics, key=lambda name: metrics[name]["accuracy_25km"])
-        return (
-            f"On this run, {LABELS[best]} places most photos within 25 km: {percent(metrics[best]['accuracy_25km'])} %."
-        )
-    parts, sure = [], []
-    for key, distance in (("accuracy_25km", "25 km"), ("accuracy_200km", "200 km")):
+        share = percent(metrics[best]["accuracy_25km"])
+        return f"On this run, {LABELS[best]} places most photos within 25 km: {share} %."
+    parts, n_sure = [], 0
+    for key, within in (("accuracy_25km", "25 km"), ("accuracy_200km", "200 km")):
         ours, theirs = (percent(metrics[name][key]) for name in ("semivariogram", BASELINE_LOSS))
         difference, low, high = differences["semivariogram"][key]
         gain = f"{points(difference)} points, 95 % interval {points(low)} to {points(high)}"
-        parts.append(f"{ours} % of the test photos within {distance}, GeoCLIP's own loss {theirs} % ({gain})")
-        sure.append(low > 0 or high < 0)
+        parts.append(f"{ours} % of the test photos within {within}, GeoCLIP's own loss {theirs} % ({gain})")
+        n_sure += is_sure(low, high)
     verdict = ("Neither interval leaves out zero: on this run the two cannot be told apart.",
                "Only one of the two intervals leaves out zero.",
-               "Both intervals leave out zero.")[sum(sure)]  # fmt: skip
+               "Both intervals leave out zero.")[n_sure]  # fmt: skip
     return f"The semivariogram loss places {parts[0]}; and {parts[1]}. {verdict}"
 
 
-def extremes(error_km: np.ndarray, n: int) -> dict[str, np.ndarray]:
-    """Rows of the n best, the n around the median and the n worst predictions. error_km: (m,)."""
-    order = np.argsort(error_km, kind="stable")
-    n = min(n, len(order))
-    middle = max(0, (len(order) - n) // 2)
-    return {"best": order[:n], "median": order[middle : middle + n], "worst": order[::-1][:n]}
+def paper_rows() -> list[tuple[str, list[str]]]:
+    """The paper's results by distance, a dash where it gives none."""
+    return [
+        (label, [f"{values[key]:.1f}" if key in values else "–" for key in DISTANCES]) for label, values in PAPER_ROWS
+    ]
 
 
-def neighbourhoods(
-    latitude_deg: np.ndarray, longitude_deg: np.ndarray, country: pl.Series, n_rows: int, n_columns: int, seed: int
-) -> list[np.ndarray]:
-    """Rows of a contact sheet: n_rows places of different countries, each with its n_columns nearest photos."""
-    rng = np.random.default_rng(seed)
-    seen, sheet = set(), []
-    for row in rng.permutation(len(latitude_deg)):
-        if (name := country[int(row)]) in seen:
-            continue
-        lag_km = great_circle_km(latitude_deg[row], longitude_deg[row], latitude_deg, longitude_deg)
-        nearest = np.argsort(lag_km, kind="stable")[:n_columns]
-        if len(nearest) == n_columns and lag_km[nearest[-1]] < 50:
-            seen.add(name)
-            sheet.append(nearest)
-        if len(sheet) == n_rows:
-            break
-    return sheet
+def density_rows(places: dict[str, pl.DataFrame], error_km: np.ndarray) -> list[dict]:
+    """Accuracies by the number of training places near a test photo. error_km: (n,), in the order of places["test"]."""
+    axes = (places[split][axis].to_numpy() for split in ("test", "train") for axis in ("latitude", "longitude"))
+    return [
+        {
+            "label": DENSITY_LABELS[row["group"]],
+            "count": row["count"],
+            "cells": [percent(row[key]) for key in DISTANCES],
+            "median_error": distance(row["median_error_km"]),
+        }
+        for row in by_density(density(*axes), error_km).iter_rows(named=True)
+    ]
+
+
+def count_reasons(rejected: pl.DataFrame) -> list[tuple[str, int]]:
+    """Reasons why photos were left out and how many each, the most frequent first."""
+    return rejected.group_by("reason").len().sort("len", "reason", descending=[True, False]).rows()
+
+
+def about(n_test: int, source: str, encoder: dict) -> str:
+    """What a table of results was measured on."""
+    name = f"`{encoder['model']}` ({encoder['pretrained']})"
+    return f"{n_test:,} test photos of the source `{source}`; encoder {name}; 95 % intervals."
+
+
+def facts(source: str, encoder: dict, training: dict[str, dict], model: Semivariogram) -> list[tuple[str, str]]:
+    """What ran, for the end of the page; how long it took stands nowhere, as the same run must make the same page.
+
+    training: by loss, the params of its training, among them a dict of the loss's own under its name.
+    """
+    first = next(iter(training.values()))
+    shared = {key: value for key, value in first.items() if not isinstance(value, dict) and key != "loss"}
+    fit = f"weighted RMSE {model.weighted_rmse:.4f}, R² {model.r2:z.3f}".replace("-", "−")
+    return [
+        ("data source", source),
+        ("encoder", f"{encoder['model']}, weights {encoder['pretrained']}, {encoder['width']} numbers a photo"),
+        ("semivariogram", f"{model.name}, {fit}, {model.n_pairs.sum():,} pairs"),
+        ("training", _params(shared)),
+        *((f"loss {loss}", _params(p.get(loss, {})) or "no params") for loss, p in training.items()),
+    ]
+
+
+def _params(values: dict) -> str:
+    return ", ".join(f"{key} {_in_words(value)}" for key, value in values.items())
+
+
+def _in_words(value: object) -> str:
+    """A param as params.yaml has it: 0.000001, not 1e-06."""
+    if isinstance(value, list):
+        return " ".join(_in_words(item) for item in value)
+    return np.format_float_positional(value, trim="-") if isinstance(value, float) else str(value)
 
 
 def markdown_table(metrics: dict[str, dict], differences: dict[str, dict], about: str) -> str:
     """The results as Markdown, for a README."""
     lines = [
         f"| within | {' | '.join(DISTANCES.values())} | median error |",
-        f"|---|{'---|' * (len(DISTANCES) + 1)}",
+        f"|---|{'---:|' * (len(DISTANCES) + 1)}",
     ]
     for row in results(metrics, DISTANCES):
         cells = (f"{cell['value']} % [{cell['low']}, {cell['high']}]" for cell in row["cells"])
-        lines.append(f"| {row['label']} | {' | '.join(cells)} | {row['median_error_km']} km |")
-    for loss, by_key in differences.items():
-        cells = (f"{points(d)} [{points(low)}, {points(high)}]" for d, low, high in (by_key[key] for key in DISTANCES))
-        difference, low, high = by_key["median_error_km"]
-        median = f"{difference:+,.0f} km [{low:+,.0f}, {high:+,.0f}]"
-        lines.append(f"| *{LABELS[loss]} − infonce, points* | {' | '.join(cells)} | {median} |")
+        lines.append(f"| {row['label']} | {' | '.join(cells)} | {row['median_error']} |")
+    for row in difference_rows(differences):
+        cells = (f"{cell['value']} [{cell['low']}, {cell['high']}]" for cell in row["cells"])
+        lines.append(f"| *{row['label']} − infonce, points* | {' | '.join(cells)} |")
     return "\n".join([*lines, "", about, ""])

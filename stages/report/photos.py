@@ -1,4 +1,4 @@
-"""Photos for the page: found in the shards by id, shrunk, and put into the page itself."""
+"""Photos and figures for the page: photos found in the shards by id and shrunk, both put into the page itself."""
 
 import base64
 import io
@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from matplotlib.figure import Figure
 from PIL import Image
 
 from stages.shards import SPLITS, list_shards
 
 HEIGHT_PX = 120
 JPEG_QUALITY = 80
+PAGE_DPI = 110
 
 
 def read_photos(shards: Path, ids: Iterable[str]) -> dict[str, bytes]:
@@ -44,3 +46,16 @@ def thumbnail(image: bytes) -> str:
 def data_uri(data: bytes, media_type: str) -> str:
     """Bytes as a data URI, so that a page needs no other file."""
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+def png(figure: Figure, dpi: int) -> bytes:
+    """A figure as PNG."""
+    buffer = io.BytesIO()
+    # No software version in it, so that the same figure has the same bytes.
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def figure_uri(figure: Figure) -> str:
+    """A figure as a data URI."""
+    return data_uri(png(figure, PAGE_DPI), "image/png")
