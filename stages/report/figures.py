@@ -144,9 +144,9 @@ def _log_km(ax: Axes) -> None:
 
 
 def _bins(empirical: pl.DataFrame) -> list[np.ndarray]:
-    """Lag, semivariance and block error (0 where there is none) of the bins that have pairs."""
-    filled = empirical.filter(pl.col("n_pairs") > 0)
-    columns = (filled[name].cast(pl.Float64).fill_null(0) for name in ("lag_km", "semivariance", "se_block"))
+    """Lag, semivariance and block error of each bin; 0 for a bin without a block error."""
+    # cast: a column of nulls comes back from a CSV as text.
+    columns = (empirical[name].cast(pl.Float64).fill_null(0) for name in ("lag_km", "semivariance", "se_block"))
     return [column.to_numpy() for column in columns]
 
 
