@@ -3,7 +3,9 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
+from stages.geo import unit_vectors
 from stages.shards import feature_schema
 
 
@@ -21,3 +23,30 @@ def write_feature_shard(path, latitude, longitude, feature, **columns):
 @pytest.fixture
 def write_features():
     return write_feature_shard
+
+
+class CompassModel(torch.nn.Module):
+    """A model with a known answer: a photo's feature is its unit vector, a place's embedding is the place's."""
+
+    def __init__(self):
+        super().__init__()
+        self.image_encoder = torch.nn.Module()
+        self.image_encoder.mlp = torch.nn.Sequential(torch.nn.Linear(3, 3))
+        self.logit_scale = torch.nn.Parameter(torch.tensor(50.0).log())
+        self.n_embedded = 0
+
+    @property
+    def device(self):
+        return self.logit_scale.device
+
+    def image_embedding(self, feature):
+        return torch.nn.functional.normalize(feature, dim=1)
+
+    def place_embedding(self, latitude_deg, longitude_deg):
+        self.n_embedded += len(latitude_deg)
+        return unit_vectors(latitude_deg, longitude_deg).float()
+
+
+@pytest.fixture
+def model():
+    return CompassModel()
