@@ -18,7 +18,7 @@ from stages.shards import written_whole
 SHEET_ROWS, SHEET_COLUMNS = 6, 8
 BOOTSTRAP = {"n_bootstrap": 2000, "seed": 1}
 SHEET_SEED = 1
-FILE_DPI = 200
+FILE_DPI = 160
 PACKAGES = ("torch", "open_clip_torch", "numpy", "scipy", "polars", "pyarrow", "dvc")
 
 

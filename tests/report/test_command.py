@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from stages.cli import InputError
+from stages.report.content import nearest_km
 from stages.report.inputs import read_inputs
 
 
@@ -80,8 +81,6 @@ def test_the_numbers_of_the_page_are_those_of_the_evaluation(tree):
 
 
 def test_no_prediction_is_better_than_the_best_possible(tree):
-    from stages.report.content import nearest_km
-
     tree()
     inputs = read_inputs("world", ["infonce", "semivariogram"])
     best_km = nearest_km(inputs.places["test"], inputs.places["train"])

@@ -1,10 +1,14 @@
+from typing import get_args
+
 import numpy as np
 import polars as pl
 import pytest
 
 from stages.evaluate.metrics import paired_difference, summarize
 from stages.geo import great_circle_km
+from stages.params import LossName
 from stages.report import content
+from stages.report.figures import COLOURS
 
 
 @pytest.mark.parametrize(("share", "text"), [(None, "–"), (0.0, "0.0"), (1.0, "100.0"), (0.12345, "12.3")])
@@ -142,11 +146,6 @@ def test_reasons_are_counted_the_most_frequent_first():
 
 
 def test_every_loss_has_a_label():
-    from typing import get_args
-
-    from stages.params import LossName
-    from stages.report.figures import COLOURS
-
     assert set(get_args(LossName)) <= set(content.LABELS)
     assert set(content.LABELS) == set(COLOURS)
 

@@ -100,15 +100,10 @@ def test_a_pairs_card_has_its_numbers_in_words(photo):
     ],
 )
 def test_a_predictions_card_names_the_place_as_far_as_it_has_names(photo, names, text):
-    places = {
-        "latitude": -17.0,
-        "longitude": 180.0,
-        "top_latitude": [90.0],
-        "top_longitude": [0.0],
-        "error_km": 11_900.0,
-    }
+    prediction = {"latitude": -17.0, "longitude": 180.0, "top_latitude": [90.0], "top_longitude": [0.0]}
+    prediction["error_km"] = 11_900.0
     coastlines = pl.DataFrame({"line": [0, 0], "latitude": [0.0, 1.0], "longitude": [0.0, 1.0]})
-    card = prediction_card(places, dict(zip(("city", "region", "country"), names, strict=True)), photo, coastlines)
+    card = prediction_card(prediction, dict(zip(("city", "region", "country"), names, strict=True)), photo, coastlines)
     assert card["place"] == text
     assert card["error"] == "11,900 km"
     assert card["map"].startswith("data:image/png;base64,")

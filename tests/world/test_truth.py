@@ -2,6 +2,8 @@ import json
 
 import numpy as np
 import pytest
+from scipy.special import ndtr
+from scipy.stats import multivariate_normal
 
 from stages.geo import unit_vectors
 from stages.world import truth
@@ -15,10 +17,12 @@ def test_every_latents_variances_sum_to_1():
 
 
 @pytest.mark.parametrize("lag_km", [0.5, 20.0, 300.0, 2500.0, 15000.0])
-def test_the_closed_forms_are_those_of_simulated_latents(lag_km):
-    # Two places of one world are one draw: take many worlds.
+def test_the_closed_forms_are_those_of_simulated_latents(lag_km, monkeypatch):
+    # Two places of one world are one draw: take many worlds. Few waves do: over worlds the covariance is right on
+    # average whatever their number.
+    monkeypatch.setattr(truth, "N_WAVES", 16)
     at = unit_vectors(np.zeros(2), np.degrees(np.array([0, lag_km]) / 6371.0))
-    u = np.array([few_waves(at, seed) for seed in range(2500)])
+    u = np.array([truth.latents(at, seed) for seed in range(2500)])
     rho = truth.correlation(np.array([lag_km]), truth.describe())[:, 0]
     gradual = (u[:, 0] - u[:, 1]) ** 2 / 2
     above = u > 0.5
@@ -31,13 +35,25 @@ def test_the_closed_forms_are_those_of_simulated_latents(lag_km):
         assert np.all(np.abs(half_squares.mean(axis=0) - expected) < 4.5 * error + 1e-12)
 
 
-def few_waves(vectors, seed):
-    before = truth.N_WAVES
-    try:
-        truth.N_WAVES = 16  # enough: the covariance is right on average over worlds whatever their number
-        return truth.latents(vectors, seed)
-    finally:
-        truth.N_WAVES = before
+@pytest.mark.parametrize("rho", [-1.0, -0.6, 0.0, 0.3, 0.9, 1.0])
+def test_a_gradual_response_has_the_semivariance_that_quadrature_gives(rho):
+    nodes, weights = np.polynomial.hermite_e.hermegauss(100)
+    weights /= weights.sum()
+    other = rho * nodes[:, None] + np.sqrt(1 - rho**2) * nodes
+    half_squares = (ndtr(nodes)[:, None] - ndtr(other)) ** 2 / 2
+    assert truth.gradual_semivariance(np.array(rho)) == pytest.approx(12 * weights @ half_squares @ weights, abs=1e-9)
+
+
+@pytest.mark.parametrize("rho", [-0.99, -0.6, 0.0, 0.3, 0.9, 0.99])
+def test_a_threshold_has_the_semivariance_of_the_quadrants_of_a_normal_distribution(rho):
+    both_below = multivariate_normal.cdf([0, 0], cov=[[1, rho], [rho, 1]])
+    only_one_below = 2 * (0.5 - both_below)
+    assert truth.threshold_semivariance(np.array(rho)) == pytest.approx(only_one_below / 0.5, abs=1e-6)
+
+
+@pytest.mark.parametrize("response", [truth.gradual_semivariance, truth.threshold_semivariance])
+def test_rounding_past_a_correlation_of_1_is_no_error(response):
+    assert response(np.array([1 + 1e-15, -1 - 1e-15])) == pytest.approx([0, 2])
 
 
 @pytest.mark.parametrize("response", [truth.gradual_semivariance, truth.threshold_semivariance])
