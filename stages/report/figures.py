@@ -130,7 +130,7 @@ def summary(empirical: pl.DataFrame, model: Semivariogram, metrics: dict[str, di
 
 
 def _chart() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(8, 4.6), layout="constrained")
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
     ax = figure.add_subplot()
     ax.spines[["top", "right"]].set_visible(False)
     return figure, ax
