@@ -9,15 +9,13 @@ from stages.evaluate.metrics import THRESHOLDS_KM
 from stages.geo import coordinates, equal_earth, unit_vectors
 
 OCEAN, LAND_EDGE, GRATICULE, OUTLINE = "#f4f7fa", "#9aa5b1", "#e1e7ee", "#8794a3"
-TRUTH, PREDICTION = (
-    "#0072b2",
-    "#d55e00",
-)  # Okabe and Ito's blue and vermilion: told apart by every kind of colour vision
+# Okabe and Ito's blue and vermilion: told apart by every kind of colour vision.
+TRUTH, PREDICTION = "#0072b2", "#d55e00"
 
 # One colour for each class of error, from at most 1 km to over 2500 km; their lightness rises too, so grey print works.
-_PLASMA = ["#0d0887", "#6a00a8", "#b12a90", "#e16462", "#fca636", "#ecc40e"]
+_PLASMA = ["#0d0887", "#5c01a6", "#9c179e", "#cc4778", "#ed7953", "#e8c20a"]
 ERROR_COLOURS = ListedColormap(_PLASMA)
-ERROR_LABELS = [*(f"≤ {km:g} km" for km in THRESHOLDS_KM.values()), f"> {max(THRESHOLDS_KM.values()):g} km"]
+ERROR_LABELS = [*(f"≤ {km:,g} km" for km in THRESHOLDS_KM.values()), f"> {max(THRESHOLDS_KM.values()):,g} km"]
 
 
 def project(latitude_deg: np.ndarray, longitude_deg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
