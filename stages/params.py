@@ -226,7 +226,9 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        raise InputError("\n".join(f"{path}: {_explain(e)}" for e in error.errors())) from None
+        # A misspelt key is both unknown and missing: first the one that names the right key.
+        errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+        raise InputError("\n".join(f"{path}: {_explain(e)}" for e in errors)) from None
 
 
 def main() -> None:

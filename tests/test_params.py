@@ -47,6 +47,11 @@ def test_every_wrong_param_is_listed(tmp_path):
     assert len(str(error.value).splitlines()) == 2
 
 
+def test_a_misspelt_key_comes_before_the_key_that_is_missing_for_it(tmp_path):
+    with pytest.raises(InputError, match=r"did you mean 'epochs'\?\n.*key 'epochs' is missing"):
+        load_with(tmp_path, "  epochs:", "  zpochs:")
+
+
 def test_numbers_read_as_dvc_reads_them(tmp_path):
     assert load_with(tmp_path, "learning_rate: 0.001", "learning_rate: 1e-3").train.learning_rate == 1e-3
 
