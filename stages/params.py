@@ -141,6 +141,7 @@ class Train(Section):
     losses: Annotated[list[LossName], Field(min_length=1), AfterValidator(_distinct)]
     seed: CountOrZero
     epochs: Count
+    patience: CountOrZero
     batch_size: Annotated[int, Field(ge=2)]
     queue_size: CountOrZero
     learning_rate: Positive
@@ -152,6 +153,7 @@ class Train(Section):
     sigmas: Annotated[list[Positive], Field(min_length=1)]
     noise_m: NonNegative
     queue_noise_m: NonNegative
+    n_processes: Count
     infonce: InfoNCE
     semivariogram: SemivariogramLoss
     residual_scaling: ResidualScaling

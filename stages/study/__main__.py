@@ -31,7 +31,8 @@ def run_errors_km(
 ) -> np.ndarray:
     """Errors (n,) in km of a split's photos, retrieved among the training places; from disk if this run was made."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    this_run = prepare(loss, p, splits["train"], semivariogram if LOSSES[loss].uses_semivariogram else None, device)
+    expected = semivariogram if LOSSES[loss].uses_semivariogram else None
+    this_run = prepare(loss, p, splits["train"], expected, device=device)
     digest = fingerprint(run_facts(loss, p), list(splits.values()), this_run)[:16]
     path = RUNS / f"{loss}-{digest}-{split}.npy"
     if not path.is_file():

@@ -1,6 +1,8 @@
 """Train GeoCLIP's heads with one of the losses; write a release folder and a learning curve."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,10 +11,11 @@ import torch
 import typer
 
 from stages.cli import InputError, run, show_table
-from stages.params import load_params
+from stages.params import Params, load_params
 from stages.shards import written_whole
 from stages.train.loop import Run, train
 from stages.train.losses import LOSSES
+from stages.train.ranks import Ranks, is_launched, joined
 from stages.train.release import backbone, write_release
 from stages.train.setup import fingerprint, prepare, read_split, run_facts, validation_of
 from stages.train.validation import ACCURACY_KM
@@ -27,14 +30,27 @@ def main(name: Annotated[str, typer.Argument(metavar="LOSS", help=f"One of: {', 
     if name not in LOSSES:
         raise InputError(f"loss '{name}' is not known; choose one of: {', '.join(LOSSES)}")
     params = load_params()
+    if params.train.n_processes > 1 and not is_launched():
+        sys.exit(launch(params.train.n_processes, name))
+    with joined(params.train.batch_size) as (ranks, device):
+        train_and_write(name, params, ranks, device)
+
+
+def launch(n_processes: int, name: str) -> int:
+    """Run this stage under torchrun in several processes. Returns the exit code."""
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(n_processes)]
+    return subprocess.call([sys.executable, "-m", *torchrun, "-m", "stages.train", name])
+
+
+def train_and_write(name: str, params: Params, ranks: Ranks, device: torch.device) -> None:
+    """Train with a loss; the first process writes the release folder and the learning curve."""
     p, folder = params.train, Path("data") / params.data.source / "features"
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     training, validation = read_split(folder / "train"), read_split(folder / "val")
     encoder = json.loads((folder / "encoder.json").read_text())
     semivariogram = read_model(VARIOGRAM) if LOSSES[name].uses_semivariogram else None
 
     facts, checkpoint = run_facts(name, p), CHECKPOINTS / f"{name}.pt"
-    this_run = prepare(name, p, training, semivariogram, device)
+    this_run = prepare(name, p, training, semivariogram, device=device, ranks=ranks)
     made_from = fingerprint(facts, [training, validation], this_run)
     try:
         images_per_second = train(this_run, validation_of(training, validation, device), checkpoint, made_from)
@@ -43,6 +59,8 @@ def main(name: Annotated[str, typer.Argument(metavar="LOSS", help=f"One of: {', 
             f"a batch of {p.batch_size} with a queue of {p.queue_size} does not fit the GPU's memory; "
             "lower train.batch_size or train.queue_size"
         ) from None
+    if ranks.rank > 0:
+        return
 
     origin = {"sigma": p.sigmas, "backbone": backbone(encoder["model"], encoder["pretrained"])}
     write_release(MODELS / name, this_run.model, training.places, origin | {"training": facts, "encoder": encoder})
@@ -54,10 +72,10 @@ def main(name: Annotated[str, typer.Argument(metavar="LOSS", help=f"One of: {', 
 
 def show_summary(name: str, finished: Run, images_per_second: float) -> None:
     """Print how the run ended."""
-    last = finished.curve[-1]
+    last = finished.curve[finished.best_row]
     accuracies = [(f"validation accuracy {km} km", f"{last[f'accuracy_{km}km']:.1%}") for km in ACCURACY_KM]
     rows = [
-        ("epochs", finished.p.epochs),
+        ("epochs", f"{finished.step / finished.batches.steps_per_epoch:g}"),
         ("images a second", f"{images_per_second:,.0f}"),
         ("seconds", f"{finished.step * finished.p.batch_size / images_per_second:,.0f}"),
         ("training loss", f"{last['training_loss']:.3f}"),

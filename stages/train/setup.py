@@ -15,6 +15,7 @@ from stages.train.loop import Photos, Run, feature_reader
 from stages.train.losses import LOSSES
 from stages.train.model import GeoCLIP, seeded_model
 from stages.train.pairs import tabulate
+from stages.train.ranks import Ranks
 from stages.train.release import start_from
 from stages.train.validation import MAX_GALLERY, MAX_PHOTOS, Validation, evenly
 from stages.variogram.models import Semivariogram
@@ -76,13 +77,21 @@ def fingerprint(facts: dict, splits: list[Split], start: Run) -> str:
     return digest.hexdigest()
 
 
-def prepare(name: str, p: Train, training: Split, semivariogram: Semivariogram | None, device: torch.device) -> Run:
+def prepare(
+    name: str,
+    p: Train,
+    training: Split,
+    semivariogram: Semivariogram | None,
+    *,
+    device: torch.device,
+    ranks: Ranks = Ranks(),  # noqa: B008  frozen
+) -> Run:
     """The run of a loss before its first step."""
     loss = LOSSES[name]
     model = start_model(p, training.features.shape[1]).to(device)
     photos = Photos(*training.angles(), feature_reader(training.features, device))
     curves = tabulate(semivariogram, device) if loss.uses_semivariogram else None
-    return Run(model, loss, getattr(p, name).model_dump(), p, photos, curves)
+    return Run(model, loss, getattr(p, name).model_dump(), p, photos, curves, ranks)
 
 
 def validation_of(training: Split, validation: Split, device: torch.device) -> Validation:

@@ -155,6 +155,54 @@ def test_a_training_that_diverged_says_so(new_run, validation, tmp_path):
         train(run, validation, tmp_path / "checkpoint.pt", "")
 
 
+class Scripted:
+    """A validation that measures given accuracies, one after the other."""
+
+    def __init__(self, accuracies):
+        self.accuracies = iter(accuracies)
+
+    def measure(self, model):
+        return {"accuracy_25km": next(self.accuracies), "logit_scale": model.logit_scale.item()}
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "patience", "n_rows", "best_row"),
+    [
+        ([0.1, 0.3, 0.3, 0.2, 0.9], 2, 4, 1),
+        ([0.1, 0.0, 0.2, 0.1, 0.3], 2, 5, 4),
+        ([0.0, 0.0, 0.0, 0.0, 0.0], 1, 2, 0),
+        ([0.5, 0.4, 0.3, 0.2, 0.1], 0, 5, -1),
+    ],
+)
+def test_a_run_that_gets_no_better_stops_with_its_best_weights(
+    accuracies, patience, n_rows, best_row, new_run, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(loop, "N_VALIDATIONS", 5)
+    run = new_run(patience=patience)
+    train(run, Scripted(accuracies), tmp_path / "checkpoint.pt", "")
+    assert [row["accuracy_25km"] for row in run.curve] == accuracies[:n_rows]
+    assert run.best_row == best_row
+    assert run.model.logit_scale.item() == run.curve[best_row]["logit_scale"]
+
+
+def test_a_run_that_was_killed_before_it_stopped_early_stops_there_too(new_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "N_VALIDATIONS", 5)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+    accuracies = [0.1, 0.3, 0.3, 0.2, 0.9]
+    whole = new_run(patience=2)
+    train(whole, Scripted(accuracies), tmp_path / "whole.pt", "")
+    killed = new_run(patience=2)
+    for _ in range(8):
+        killed.advance()
+        if killed.step in (3, 6):
+            killed.add_to_curve(Scripted(accuracies[len(killed.curve) :]))
+    killed.save(tmp_path / "checkpoint.pt", "")
+    again = new_run(patience=2)
+    train(again, Scripted(accuracies[2:]), tmp_path / "checkpoint.pt", "")
+    assert_same(weights(again), weights(whole))
+    assert again.curve == whole.curve
+
+
 def test_features_are_read_row_by_row_across_shards():
     table = np.arange(24, dtype=np.float16).reshape(8, 3)
     read = feature_reader(FeatureRows([table[:5], table[5:]]), torch.device("cpu"))

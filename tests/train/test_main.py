@@ -8,6 +8,7 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
+import stages
 from stages.cli import InputError
 from stages.train import loop
 from stages.train.__main__ import main
@@ -158,3 +159,23 @@ def test_a_semivariogram_without_a_range_is_refused():
     with pytest.raises(InputError, match="semivariogram 'nugget' has no range"):
         main("semivariogram")
     main("distance_soft")
+
+
+@pytest.mark.parametrize(("name", "queue_size"), [("infonce", 0), ("semivariogram", 24)])
+def test_two_processes_train_to_the_weights_of_one(name, queue_size, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(stages.__file__).parent.parent))
+    set_params(queue_size=queue_size, batch_size=16, epochs=2)
+    main(name)
+    alone, curve = load_release(Path("data/models", name)), Path("reports/training", f"{name}.csv").read_text()
+    Path("data/models", name, "model.safetensors").unlink()
+    set_params(n_processes=2)
+    with pytest.raises(SystemExit) as done:
+        main(name)
+    assert done.value.code == 0
+    together = load_release(Path("data/models", name))
+    start = seeded_model(1, feature_width=6, embedding_width=8, hidden_width=16, fourier_width=4, sigmas=[1, 16, 256])
+    for key, weight in alone.state_dict().items():
+        moved = (weight - start.state_dict()[key]).abs().max()
+        # Adam turns the rounding of a gradient near zero into a part of a step: compare with how far all steps went.
+        torch.testing.assert_close(together.state_dict()[key], weight, rtol=0, atol=float(1e-3 * moved + 1e-7))
+    assert len(Path("reports/training", f"{name}.csv").read_text().splitlines()) == len(curve.splitlines())

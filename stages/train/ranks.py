@@ -1,0 +1,90 @@
+"""Training in several processes, one a GPU: each embeds its share of a step's places, and all see every embedding.
+
+Not the gradients alone are shared, as for a plain classifier: a photo's negatives are the places of all processes.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, distributed
+from torch.distributed.nn.functional import all_gather
+
+from stages.cli import InputError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Number of this process among those that train together."""
+
+    rank: int = 0
+    size: int = 1
+
+    def share(self, n_batch: int, n_queue: int) -> np.ndarray:
+        """Candidates (m,) that this process embeds, of a batch and after it a queue; its anchors come first."""
+        return self._shares(n_batch, n_queue)[self.rank]
+
+    def own_first(self, n_batch: int, n_queue: int) -> np.ndarray:
+        """All candidates (b + q,), beginning with the own share of the batch: anchor i's positive is candidate i."""
+        batch = np.roll(np.arange(n_batch), -self.rank * n_batch // self.size)
+        return np.concatenate([batch, np.arange(n_batch, n_batch + n_queue)])
+
+    def gather(self, embedding: Tensor, n_batch: int, n_queue: int) -> Tensor:
+        """Embeddings (b + q, e) of all candidates in the order of own_first, from those (m, e) of each share.
+
+        Gradients flow back to the process that made an embedding.
+        """
+        if self.size == 1:
+            return embedding
+        embedded_by_all = torch.cat(all_gather(embedding))
+        position = np.empty(n_batch + n_queue, np.int64)
+        shares = self._shares(n_batch, n_queue)
+        position[shares.ravel()] = np.arange(shares.size)
+        return embedded_by_all[torch.from_numpy(position[self.own_first(n_batch, n_queue)]).to(embedding.device)]
+
+    def average(self, tensors: list[Tensor]) -> None:
+        """Replace tensors of one dtype by their means over the processes, in one message."""
+        if self.size == 1:
+            return
+        flat = torch.cat([tensor.ravel() for tensor in tensors])
+        distributed.all_reduce(flat)
+        parts = (flat / self.size).split([tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+    def _shares(self, n_batch: int, n_queue: int) -> np.ndarray:
+        """Candidates (size, m) of each process; a queue that does not divide is filled up with its first ones."""
+        batch, queue = np.arange(n_batch), np.arange(n_batch, n_batch + n_queue)
+        queue = np.resize(queue, -(-n_queue // self.size) * self.size)
+        return np.concatenate([batch.reshape(self.size, -1), queue.reshape(self.size, -1)], axis=1)
+
+
+def is_launched() -> bool:
+    """Whether this process was started by torchrun."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+@contextmanager
+def joined(batch_size: int) -> Iterator[tuple[Ranks, torch.device]]:
+    """Number and device of this process, joined with the others that torchrun started, if it did.
+
+    Raises InputError if they cannot share a batch of batch_size.
+    """
+    has_gpu = torch.cuda.is_available()
+    if not is_launched():
+        yield Ranks(), torch.device("cuda" if has_gpu else "cpu")
+        return
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if has_gpu else torch.device("cpu")
+    distributed.init_process_group("nccl" if has_gpu else "gloo", device_id=device if has_gpu else None)
+    try:
+        ranks = Ranks(distributed.get_rank(), distributed.get_world_size())
+        if batch_size % ranks.size:
+            raise InputError(
+                f"train.batch_size {batch_size} is not a multiple of the {ranks.size} processes; make it one"
+            )
+        yield ranks, device
+    finally:
+        distributed.destroy_process_group()
