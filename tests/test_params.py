@@ -49,7 +49,7 @@ def test_every_wrong_param_is_listed(tmp_path):
 
 def test_a_misspelt_key_comes_before_the_key_that_is_missing_for_it(tmp_path):
     with pytest.raises(InputError, match=r"did you mean 'epochs'\?\n.*key 'epochs' is missing"):
-        load_with(tmp_path, "  epochs:", "  zpochs:")
+        load_with(tmp_path, "  epochs:", "  epochz:")
 
 
 def test_numbers_read_as_dvc_reads_them(tmp_path):
