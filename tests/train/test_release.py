@@ -1,3 +1,4 @@
+import importlib
 import json
 from pathlib import Path
 
@@ -121,6 +122,7 @@ class Backbone(torch.nn.Module):
 @pytest.fixture
 def geoclip(monkeypatch):
     """The geoclip package, with its CLIP replaced by the identity."""
+    importlib.import_module("stages.features.encoder")  # makes torchvision importable beside a CPU torch
     geoclip = pytest.importorskip("geoclip", reason="needs the extra 'peers'", exc_type=ImportError)
     monkeypatch.setattr("geoclip.model.image_encoder.CLIPModel", Backbone)
     monkeypatch.setattr("geoclip.model.image_encoder.AutoProcessor", Backbone)
