@@ -13,6 +13,7 @@ import typer
 from stages.cli import InputError, run, show_table
 from stages.params import Params, load_params
 from stages.shards import written_whole
+from stages.train.card import model_card
 from stages.train.loop import Run, train
 from stages.train.losses import LOSSES
 from stages.train.ranks import Ranks, is_launched, joined
@@ -64,6 +65,17 @@ def train_and_write(name: str, params: Params, ranks: Ranks, device: torch.devic
 
     origin = {"sigma": p.sigmas, "backbone": backbone(encoder["model"], encoder["pretrained"])}
     write_release(MODELS / name, this_run.model, training.places, origin | {"training": facts, "encoder": encoder})
+    n_places = training.places.select("latitude", "longitude").n_unique()
+    card = model_card(
+        facts,
+        encoder,
+        params.data.source,
+        n_photos=len(training.places),
+        n_places=n_places,
+        measured=this_run.curve[this_run.best_row],
+    )
+    with written_whole(MODELS / name / "README.md") as temporary:
+        temporary.write_text(card)
     with written_whole(REPORTS / f"{name}.csv") as temporary:
         pl.DataFrame(this_run.curve).write_csv(temporary)
     checkpoint.unlink(missing_ok=True)
