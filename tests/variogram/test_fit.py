@@ -3,8 +3,10 @@ import pytest
 from scipy.stats import kstest
 
 from stages.cli import InputError
+from stages.variogram.choose import choose, structure_p_value
 from stages.variogram.empirical import estimate, lag_edges_km
-from stages.variogram.fit import choose, fit, fit_model, structure_p_value, weights
+from stages.variogram.fit import fit
+from stages.variogram.least_squares import fit_model, weights
 from stages.variogram.models import MODELS
 
 EDGES_KM = lag_edges_km(0.1, 40)
