@@ -93,6 +93,7 @@ class Variogram(Section):
     n_lags: Annotated[int, Field(ge=5, le=1000)]
     skip_same_sequence: bool
     models: Annotated[list[str], Field(min_length=1)]  # checked by the stage, which knows why some are refused
+    groups: Literal["none", "country", "latitude"]
     seed: CountOrZero
 
 

@@ -1,5 +1,7 @@
 """Semivariogram of the training features: estimate, fit, plot."""
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +12,14 @@ from stages.params import load_params
 from stages.shards import read_features, written_whole
 from stages.variogram.empirical import EmpiricalSemivariogram, drive_numbers, estimate, lag_edges_km
 from stages.variogram.fit import fit
+from stages.variogram.groups import GROUPINGS, Group, fit_groups, groups_table
 from stages.variogram.models import Semivariogram, check_models, write_model
 from stages.variogram.negatives import draw_cloud, find_examples
-from stages.variogram.plot import FIGURE_DPI, negatives_figure, variogram_figure
+from stages.variogram.plot import FIGURE_DPI, groups_figure, negatives_figure, variogram_figure
 
 MODEL_FILE = Path("data/variogram/model.json")
 REPORTS = Path("reports/variogram")
+GROUPS_TABLE, GROUPS_FIGURE = REPORTS / "groups.csv", REPORTS / "groups.png"
 N_EXAMPLES = 12  # of each kind
 CLOUD_PAIRS_PER_LAG = 3000
 CURVE_POINTS = 200
@@ -57,7 +61,8 @@ def main() -> None:
     latitude, longitude = places["latitude"].to_numpy(), places["longitude"].to_numpy()
     sequence = places["sequence"].to_list()
     edges_km = lag_edges_km(p.first_lag_km, p.n_lags)
-    empirical = estimate(
+    estimate_photos = partial(
+        estimate,
         latitude,
         longitude,
         features,
@@ -68,6 +73,7 @@ def main() -> None:
         sequence=sequence if p.skip_same_sequence else None,
         seed=p.seed,
     )
+    empirical = estimate_photos()
     _write_csv(empirical_table(empirical), REPORTS / "empirical.csv")
     model = fit(empirical, p.models)
     write_model(model, MODEL_FILE)
@@ -79,6 +85,29 @@ def main() -> None:
     examples = find_examples(latitude, longitude, features, drives, model, N_EXAMPLES)
     _write_csv(example_table(examples, places["id"]), REPORTS / "example_pairs.csv")
     show_summary(model, empirical, len(latitude))
+    for path in (GROUPS_TABLE, GROUPS_FIGURE):
+        path.unlink(missing_ok=True)
+    if p.groups != "none":
+        whole = Group("all photos", len(latitude), empirical, model)
+        groups, warnings = fit_groups(GROUPINGS[p.groups](places), lambda rows: estimate_photos(photos=rows), p.models)
+        write_groups(p.groups, groups, whole, warnings)
+
+
+def _in_digits(cell: object) -> str:
+    if isinstance(cell, float):
+        return f"{cell:,.4g}"
+    return f"{cell:,}" if isinstance(cell, int) else str(cell)
+
+
+def write_groups(by: str, groups: list[Group], whole: Group, warnings: list[str]) -> None:
+    """Write and print the groups' table, and draw them."""
+    table = groups_table(groups, whole)
+    _write_csv(table, GROUPS_TABLE)
+    _write_figure(groups_figure(groups, whole), GROUPS_FIGURE)
+    shown = table.drop("pairs", "largest_lag_km")
+    cells = [["-" if cell is None else _in_digits(cell) for cell in row] for row in shown.rows()]
+    show_table(f"Semivariograms by {by}", [name.replace("_", " ") for name in shown.columns], cells)
+    show_warnings(warnings)
 
 
 def example_table(examples, ids: pl.Series) -> pl.DataFrame:
@@ -103,8 +132,13 @@ def show_summary(model: Semivariogram, empirical: EmpiricalSemivariogram, n_phot
     title = f"Semivariogram of {n_photos:,} photos, {empirical.n_pairs.sum():,} pairs: {model.reason}"
     columns = ("model", "nugget", "partial sill", "range km", "shape", "rmse", "held-out rmse", "AICc")
     show_table(title, columns, rows)
-    if model.warnings:
-        show_table("Warnings", ("",), [(warning,) for warning in model.warnings])
+    show_warnings(model.warnings)
+
+
+def show_warnings(warnings: Sequence[str]) -> None:
+    """Print the warnings, if there are any."""
+    if warnings:
+        show_table("Warnings", ("",), [(warning,) for warning in warnings])
 
 
 if __name__ == "__main__":

@@ -172,27 +172,32 @@ def estimate(
     pairs: str = "auto",
     n_pairs_per_lag: int = 20_000,
     sequence: Sequence[str | None] | None = None,
+    photos: np.ndarray | None = None,
     seed: int = 0,
 ) -> EmpiricalSemivariogram:
     """Semivariance of features against great-circle lag.
 
     latitude, longitude: (n,) degrees. features: (n, d), an array or anything that gives rows for an array of row
     numbers; rows are brought to unit length. edges_km: (k + 1,), rising. pairs: exhaustive, stratified, or auto.
-    sequence: (n,), to leave out pairs of one sequence. Raises InputError for fewer than two photos and for features
-    without a direction.
+    sequence: (n,), to leave out pairs of one sequence. photos: rows (m,) of those that take part, all if None. Raises
+    InputError for fewer than two photos and for features without a direction.
     """
-    n = len(latitude)
+    photos = np.arange(len(latitude)) if photos is None else photos
+    n = len(photos)
     if n < 2:
         raise InputError(f"a semivariogram needs pairs, and there are {n} photos; take more archives or a larger world")
-    vectors = unit_vectors(np.asarray(latitude, np.float64), np.asarray(longitude, np.float64))
-    drives, blocks = drive_numbers(sequence, n), spatial_blocks(vectors)
+    vectors = unit_vectors(*(np.asarray(degrees, np.float64)[photos] for degrees in (latitude, longitude)))
+    drives = drive_numbers(None if sequence is None else [sequence[photo] for photo in photos], n)
+    blocks = spatial_blocks(vectors)
     if pairs == "exhaustive" or (pairs == "auto" and n < EXHAUSTIVE_BELOW):
         order = np.lexsort((along_curve(vectors), blocks))
-        unit = np.concatenate([unit_rows(features, rows) for rows in np.array_split(order, n // 10_000 + 1)])
+        unit = np.concatenate([unit_rows(features, rows) for rows in np.array_split(photos[order], n // 10_000 + 1)])
         sums = sum_all_pairs(
             vectors[order], unit, drives[order], blocks[order], edges_km, robust=estimator == "cressie"
         )
     else:
         i, j, lag_bin = draw_pairs(vectors, drives, edges_km, n_pairs_per_lag, seed)
-        sums = sum_pairs(i, j, lag_bin, vectors, lambda rows: unit_rows(features, rows), blocks, len(edges_km) - 1)
+        sums = sum_pairs(
+            i, j, lag_bin, vectors, lambda rows: unit_rows(features, photos[rows]), blocks, len(edges_km) - 1
+        )
     return summarise(sums, edges_km, estimator)

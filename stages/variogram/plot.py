@@ -6,10 +6,14 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from stages.variogram.empirical import EmpiricalSemivariogram
+from stages.variogram.groups import Group
 from stages.variogram.models import Semivariogram
 
 # Told apart by colour-blind readers (Okabe & Ito, Tol).
 MODEL, HARD, FALSE = "#D55E00", "#AA3377", "#0072B2"
+# Okabe & Ito without black, which is all photos', and yellow, and two of Tol's; markers tell them apart as well.
+GROUPS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#882255", "#999933")
+MARKERS = "osD^vP*X"
 GREY = "0.35"
 FIGURE_DPI = 160
 
@@ -130,4 +134,33 @@ def negatives_figure(lag_km: np.ndarray, distance: np.ndarray, edges_km: np.ndar
     ax.set_title(
         "Expected distance γ(h) ± s(h), and what the loss makes of the pairs below it", fontsize=11, loc="left"
     )
+    return figure
+
+
+def draw_group(ax: Axes, group: Group, colour: str, marker: str, width: float) -> None:
+    """A group's lag bins as points and its model as a line over the lags fitted on, a bar where it has its range."""
+    model = group.model
+    ends = "range not reached" if group.range_km is None else f"range {_in_km(group.range_km)}"
+    label = f"{group.name}: {'no structure' if model.name == 'nugget' else ends} ({group.n_photos:,} photos)"
+    ax.plot(model.lag_km, model.semivariance, marker, color=colour, ms=4, alpha=0.45, mew=0)
+    ax.plot(_curve_km(model), model.semivariance_at(_curve_km(model)), color=colour, lw=width)
+    ax.plot([], [], marker, ls="-", color=colour, lw=width, ms=5, label=label)  # the legend's, line and marker in one
+    if group.range_km is not None:
+        ax.plot(group.range_km, model.semivariance_at(group.range_km), "|", color=colour, ms=16, mew=2.5)
+
+
+def groups_figure(groups: list[Group], whole: Group) -> Figure:
+    """The models of the largest groups, those of short range first, and in black that of all photos."""
+    figure = Figure(figsize=(10.5, 5.5), layout="constrained")
+    ax = figure.subplots()
+    draw_group(ax, whole, "k", "o", 3)
+    largest = sorted(groups, key=lambda group: -group.n_photos)[: len(GROUPS)]
+    by_range = sorted(largest, key=lambda group: np.inf if group.range_km is None else group.range_km)
+    for group, colour, marker in zip(by_range, GROUPS, MARKERS, strict=False):
+        draw_group(ax, group, colour, marker, 1.8)
+    ax.set(xscale="log", xlabel="great-circle lag h (km)", ylabel="semivariance γ(h)  (mean cosine distance)")
+    ax.set_ylim(0, None)
+    shown = f"the {len(largest)} largest of {len(groups)} groups" if len(groups) > len(largest) else "all groups"
+    ax.set_title(f"Where looks change faster with distance: {shown}; a bar marks a range", fontsize=11, loc="left")
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure
