@@ -160,7 +160,7 @@ def groups_figure(groups: list[Group], whole: Group) -> Figure:
         draw_group(ax, group, colour, marker, 1.8)
     ax.set(xscale="log", xlabel="great-circle lag h (km)", ylabel="semivariance γ(h)  (mean cosine distance)")
     ax.set_ylim(0, None)
-    shown = f"the {len(largest)} largest of {len(groups)} groups" if len(groups) > len(largest) else "all groups"
-    ax.set_title(f"Where looks change faster with distance: {shown}; a bar marks a range", fontsize=11, loc="left")
+    shown = f"the {len(largest)} largest of {len(groups)} groups" if len(groups) > len(largest) else "each group"
+    ax.set_title(f"Semivariograms of all photos and of {shown}; bars mark ranges", fontsize=11, loc="left")
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure
