@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+import torch
 from scipy.special import gammaln
 
 from stages.cli import InputError
 from stages.geo import EARTH_RADIUS_KM, unit_vectors
 from stages.variogram.blocks import along_curve, spatial_blocks
 from stages.variogram.exhaustive import sum_all_pairs
+from stages.variogram.gpu import sum_all_pairs_on
 from stages.variogram.stratified import draw_pairs, sum_pairs
 
 EXHAUSTIVE_BELOW = 50_000  # photos; from there on a fixed number of pairs per lag is quicker
@@ -192,9 +195,8 @@ def estimate(
     if pairs == "exhaustive" or (pairs == "auto" and n < EXHAUSTIVE_BELOW):
         order = np.lexsort((along_curve(vectors), blocks))
         unit = np.concatenate([unit_rows(features, rows) for rows in np.array_split(photos[order], n // 10_000 + 1)])
-        sums = sum_all_pairs(
-            vectors[order], unit, drives[order], blocks[order], edges_km, robust=estimator == "cressie"
-        )
+        sum_all = partial(sum_all_pairs_on, torch.device("cuda")) if torch.cuda.is_available() else sum_all_pairs
+        sums = sum_all(vectors[order], unit, drives[order], blocks[order], edges_km, robust=estimator == "cressie")
     else:
         i, j, lag_bin = draw_pairs(vectors, drives, edges_km, n_pairs_per_lag, seed)
         sums = sum_pairs(
