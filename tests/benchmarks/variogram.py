@@ -1,7 +1,10 @@
-"""How fast and how right the semivariogram is, against the bare matrix product and GSTools.
+"""How fast and how right the semivariogram is, against the bare matrix product, GSTools and scikit-gstat.
 
 python -m tests.benchmarks.variogram speed|stratified|recovery|errors [sizes]; each prints one table. Features are
 random where only time counts, and Gaussian fields of known semivariogram where the answer counts.
+
+python -m tests.benchmarks.variogram photos FILE.npz FIGURE.png fits and draws the semivariogram of given photos: arrays
+latitude, longitude (n,) in degrees and feature (n, d).
 """
 
 import resource
@@ -10,20 +13,24 @@ import time
 
 import gstools
 import numpy as np
+import skgstat
 import torch
+from scipy.spatial.distance import pdist
 
 from stages.cli import show_table
 from stages.geo import EARTH_RADIUS_KM, coordinates, great_circle_km, unit_vectors
+from stages.variogram.__main__ import show_summary
 from stages.variogram.blocks import along_curve, spatial_blocks
 from stages.variogram.empirical import HALF_CIRCUMFERENCE_KM, estimate, lag_edges_km
 from stages.variogram.exhaustive import sum_all_pairs
 from stages.variogram.fit import fit
 from stages.variogram.models import MODELS
+from stages.variogram.plot import FIGURE_DPI, variogram_figure
 
 EDGES_KM = lag_edges_km(0.1, 40)
 WIDTH = 768
 TILE = 2048  # of the bare product
-N_GSTOOLS = 1000
+N_GSTOOLS = 5000
 FIELDS = {"exponential": [(0.449, 500.0)], "nested": [(0.2, 15.0), (0.249, 1500.0)]}  # partial sills, ranges in km
 NUGGET, SILL = 0.151, 0.6
 
@@ -91,7 +98,7 @@ def speed(sizes: list[int]) -> None:
     latitude, longitude = places(n, 0)
     features, where = unit_noise(n, WIDTH), {"latlon": True, "geo_scale": EARTH_RADIUS_KM}
     ours = min(seconds(lambda: estimate(latitude, longitude, features, edges_km=EDGES_KM)) for _ in range(3))
-    theirs = seconds(
+    theirs = seconds(  # once: it takes a minute
         lambda: gstools.vario_estimate((latitude, longitude), list(features.T.astype(float)), EDGES_KM.copy(), **where)
     )
     rows.append((f"{n:,} photos against GSTools", f"{ours:.2f}", f"{theirs:.2f}", f"{ours / theirs:.4f}"))
@@ -132,12 +139,33 @@ def gstools_range_km(latitude, longitude, features, edges_km) -> tuple[float, fl
     return model.nugget, model.nugget + model.var, model.len_scale * np.log(20)
 
 
+def scikit_gstat_fit(latitude, longitude, features) -> tuple[float, float, float]:
+    """Nugget, sill and practical range of scikit-gstat's own exponential fit to its own bins.
+
+    It has no great-circle distance and one variable: it gets chords in km, which are as good up to the range, and the
+    distances of the features in place of the variable's differences.
+    """
+    chord_edges_km = 2 * EARTH_RADIUS_KM * np.sin(EDGES_KM[1:] / 2 / EARTH_RADIUS_KM)
+    variogram = skgstat.Variogram(
+        EARTH_RADIUS_KM * unit_vectors(latitude, longitude),
+        features[:, 0],
+        bin_func=chord_edges_km,
+        model="exponential",
+        use_nugget=True,
+    )
+    variogram._diff = pdist(features)  # |f_i - f_j|, whose halved mean square is the semivariance of all variables
+    variogram.fit()
+    range_km, partial_sill, nugget = variogram.parameters
+    return nugget, nugget + partial_sill, range_km
+
+
 def recovery(sizes: list[int]) -> None:
-    """Medians over simulated worlds of nugget, sill and range, ours beside GSTools' single exponential."""
+    """Medians over simulated worlds of nugget, sill and range, ours beside the others' single exponential."""
     n, n_worlds = sizes or (1500, 12)
     rows, linear_km = [], np.linspace(0, HALF_CIRCUMFERENCE_KM, 41)
     for truth, structures in FIELDS.items():
         found: dict[str, list] = {"ours": [], "GSTools, log bins": [], "GSTools, linear bins": []}
+        found["scikit-gstat, log bins"] = []
         names, ranges = [], []
         for seed in range(n_worlds):
             latitude, longitude = places(n, seed)
@@ -148,6 +176,7 @@ def recovery(sizes: list[int]) -> None:
             found["ours"].append((model.nugget, model.sill, model.range_km or np.nan))
             found["GSTools, log bins"].append(gstools_range_km(latitude, longitude, features, EDGES_KM))
             found["GSTools, linear bins"].append(gstools_range_km(latitude, longitude, features, linear_km))
+            found["scikit-gstat, log bins"].append(scikit_gstat_fit(latitude, longitude, features))
         for name, values in found.items():
             nugget, sill, range_km = np.nanmedian(values, axis=0)
             low, high = np.nanpercentile(np.array(values)[:, 2], (25, 75))
@@ -185,9 +214,24 @@ def errors(sizes: list[int]) -> None:
     show_table(f"{n_worlds} worlds of {n} photos", ("", "value"), rows)
 
 
+def photos(paths: list[str]) -> None:
+    """Fit and draw the semivariogram of the photos in a file; their mean feature is taken off before."""
+    source, figure = paths
+    stored = np.load(source)
+    features = stored["feature"].astype(np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    empirical = estimate(stored["latitude"], stored["longitude"], features - features.mean(axis=0), edges_km=EDGES_KM)
+    model = fit(empirical, list(MODELS))
+    show_summary(model, empirical, len(features))
+    variogram_figure(empirical, model).savefig(figure, dpi=FIGURE_DPI)
+
+
 if __name__ == "__main__":
     tables = {"speed": speed, "stratified": stratified, "recovery": recovery, "errors": errors}
-    name, *sizes = sys.argv[1:] or [""]
-    if name not in tables:
-        sys.exit(f"'{name}' is not a table; choose one of: {', '.join(tables)}")
-    tables[name]([int(size) for size in sizes])
+    name, *rest = sys.argv[1:] or [""]
+    if name == "photos":
+        photos(rest)
+    elif name in tables:
+        tables[name]([int(size) for size in rest])
+    else:
+        sys.exit(f"'{name}' is not known; choose one of: {', '.join(tables)}, photos")
