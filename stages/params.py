@@ -102,10 +102,12 @@ class InfoNCE(Section):
 
 
 class SemivariogramLoss(Section):
-    """Strengths of the two halves of the regulariser; 0 switches a half off."""
+    """Strengths of the regulariser's halves and of its soft targets; 0 switches each off."""
 
     beta_hard: NonNegative
     beta_false: NonNegative
+    soft_share: Share
+    soft_length_km: Positive
 
 
 class ResidualScaling(Section):

@@ -47,15 +47,25 @@ def semivariogram_log_weights(
 
 
 def semivariogram(
-    logits: Tensor, lag_km: Tensor, image_distance: Tensor, curves: Curves, *, beta_hard: float, beta_false: float
+    logits: Tensor,
+    lag_km: Tensor,
+    image_distance: Tensor,
+    curves: Curves,
+    *,
+    beta_hard: float,
+    beta_false: float,
+    soft_share: float,
+    soft_length_km: float,
 ) -> Tensor:
-    """-log ( e^l_ii / ( e^l_ii + sum_{j != i} w_ij e^l_ij ) ), with the weights of semivariogram_log_weights.
+    """-sum_j t_ij log ( w_ij e^l_ij / sum_k w_ik e^l_ik ), with the weights of semivariogram_log_weights.
 
+    t are the targets of distance_soft: a share `soft_share` of each is spread over the neighbours, which are not only
+    no negatives but nearly right answers; at 0 only j = i counts.
     log w is added: multiplied, a weight above 1 would push a negative logit down instead of up.
-    After Chen et al. (2025), arXiv 2509.21573.
+    After Chen et al. (2025), arXiv 2509.21573; the targets are ours to add.
     """
     log_weight = semivariogram_log_weights(lag_km, image_distance, curves, beta_hard=beta_hard, beta_false=beta_false)
-    return infonce(logits + log_weight, None, None, None)
+    return distance_soft(logits + log_weight, lag_km, None, None, strength=soft_share, length_km=soft_length_km)
 
 
 def residual_scaling(

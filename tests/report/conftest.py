@@ -131,7 +131,9 @@ class Tree:
         write_json(Path(f"reports/evaluation/{name}.json"), metrics)
 
     def write_training(self, loss):
-        own = {"semivariogram": {"beta_hard": 2.0, "beta_false": 4.0}}.get(loss, {})
+        own = {"semivariogram": {"beta_hard": 2.0, "beta_false": 4.0, "soft_share": 0.2, "soft_length_km": 10.0}}.get(
+            loss, {}
+        )
         config = {"training": {"loss": loss, "weight_decay": 1e-06, "sigmas": [1.0, 16.0], loss: own}}
         write_json(Path(f"data/models/{loss}/config.json"), config)
         curve = {"epoch": [0.5, 1.0], "validation_loss": [6.0, 5.0]}

@@ -16,7 +16,7 @@ TRAIN = load_params().train
 def test_a_variant_changes_its_own_params_only():
     loss, p = parse_variant("semivariogram:beta_hard=0,beta_false=7.5", TRAIN)
     assert loss == "semivariogram"
-    assert p.semivariogram.model_dump() == {"beta_hard": 0.0, "beta_false": 7.5}
+    assert p.semivariogram.model_dump() == TRAIN.semivariogram.model_dump() | {"beta_hard": 0.0, "beta_false": 7.5}
     assert p.model_copy(update={"semivariogram": TRAIN.semivariogram}) == TRAIN
     assert parse_variant("infonce", TRAIN) == ("infonce", TRAIN)
 
@@ -25,7 +25,10 @@ def test_a_variant_changes_its_own_params_only():
     ("text", "message"),
     [
         ("infonse", "loss 'infonse' is not known; choose one of: infonce, semivariogram"),
-        ("semivariogram:beta=1", "'beta' is not a param of semivariogram; its params: beta_hard, beta_false"),
+        (
+            "semivariogram:beta=1",
+            "'beta' is not a param of semivariogram; its params: beta_hard, beta_false, soft_share, ",
+        ),
         ("infonce:beta=1", "'beta' is not a param of infonce; its params: none"),
         ("semivariogram:beta_hard=much", "'much' is not a number; write beta_hard=1.5"),
         ("semivariogram:beta_hard=-1", "beta_hard: Input should be greater than or equal to 0"),

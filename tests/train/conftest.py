@@ -36,7 +36,7 @@ def semivariogram():
 
 @pytest.fixture
 def train_params():
-    strengths = {"semivariogram": SemivariogramLoss(beta_hard=1.0, beta_false=3.0)}
+    strengths = {"semivariogram": SemivariogramLoss(beta_hard=1.0, beta_false=3.0, soft_share=0.1, soft_length_km=50.0)}
     return load_params().train.model_copy(
         update={
             "seed": 3,

@@ -9,17 +9,19 @@ from stages.train.pairs import tabulate
 
 STRENGTHS = {
     "infonce": {},
-    "semivariogram": {"beta_hard": 1.0, "beta_false": 3.0},
+    "semivariogram": {"beta_hard": 1.0, "beta_false": 3.0, "soft_share": 0.3, "soft_length_km": 50.0},
     "residual_scaling": {"strength": 1.0},
     "distance_soft": {"strength": 0.2, "length_km": 200.0},
     "hard_negative": {"beta": 0.5},
 }
 ZERO = {
-    "semivariogram": {"beta_hard": 0.0, "beta_false": 0.0},
+    "semivariogram": {"beta_hard": 0.0, "beta_false": 0.0, "soft_share": 0.0, "soft_length_km": 50.0},
     "residual_scaling": {"strength": 0.0},
     "distance_soft": {"strength": 0.0, "length_km": 200.0},
     "hard_negative": {"beta": 0.0},
 }
+
+SOFT = {"distance_soft": ("strength", "length_km"), "semivariogram": ("soft_share", "soft_length_km")}
 
 # Three photos, four places, the last from a queue. Photos 1 and 2 are at the same place; place 3 is beyond the range.
 LOGITS = torch.tensor([[2.0, 1.0, 0.0, -1.0], [0.5, 1.5, -0.5, 1.0], [0.0, 0.0, 1.0, 3.0]], dtype=torch.float64)
@@ -59,16 +61,20 @@ def by_loops(name, logits, lag_km, distance, p):
                     scores[j] *= math.exp(p["strength"] * max(0, distances[j] - gamma(lags[j])))
         weight = dict.fromkeys(negatives, 1.0)
         if name == "semivariogram":
-            weight = {j: math.exp(log_weight(lags[j], distances[j], **p)) for j in negatives}
+            weight = {
+                j: math.exp(log_weight(lags[j], distances[j], p["beta_hard"], p["beta_false"])) for j in negatives
+            }
         if name == "hard_negative":
             alike = {j: math.exp(p["beta"] * scores[j]) for j in negatives}
             weight = {j: alike[j] * len(negatives) / sum(alike.values()) for j in negatives}
         target = {j: float(j == i) for j in range(len(scores))}
-        if name == "distance_soft":
-            near = [math.exp(-h / p["length_km"]) for h in lags]
-            target = {j: (1 - p["strength"]) * target[j] + p["strength"] * near[j] / sum(near) for j in target}
+        if name in ("distance_soft", "semivariogram"):
+            share, length_km = (p[key] for key in SOFT[name])
+            near = [math.exp(-h / length_km) for h in lags]
+            target = {j: (1 - share) * target[j] + share * near[j] / sum(near) for j in target}
         total = math.exp(scores[i]) + sum(weight[j] * math.exp(scores[j]) for j in negatives)
-        losses.append(-sum(share * (scores[j] - math.log(total)) for j, share in target.items()))
+        weight[i] = 1.0
+        losses.append(-sum(t * (scores[j] + math.log(weight[j]) - math.log(total)) for j, t in target.items()))
     return losses
 
 
@@ -121,7 +127,7 @@ def test_semivariogram_of_the_example_by_hand(loss_of):
         -math.log(e(1.5) / (e(0.5 + near(0.3)) + e(1.5) + e(-0.5 + coincident) + e(1 + 0))),  # 0.8 > 0.6: no look-alike
         -math.log(e(1) / (e(0 + near(0.2)) + e(0 + coincident) + e(1) + e(3 + (0.6 - 0.4) / 0.2))),
     ]
-    found = loss_of("semivariogram", LOGITS, LAG_KM, DISTANCE, STRENGTHS["semivariogram"])
+    found = loss_of("semivariogram", LOGITS, LAG_KM, DISTANCE, STRENGTHS["semivariogram"] | {"soft_share": 0.0})
     np.testing.assert_allclose(found, expected, rtol=2e-3)  # the tables' rounding of the lag
 
 

@@ -72,7 +72,7 @@ def test_it_writes_a_release_and_a_learning_curve_and_says_how_it_ended(capsys):
     assert model.place_embedding(torch.zeros(2), torch.zeros(2)).shape == (2, 8)
     config = json.loads(Path("data/models/semivariogram/config.json").read_text())
     assert config["training"]["loss"] == "semivariogram"
-    assert config["training"]["semivariogram"].keys() == {"beta_hard", "beta_false"}
+    assert config["training"]["semivariogram"].keys() == {"beta_hard", "beta_false", "soft_share", "soft_length_km"}
     assert "distance_soft" not in config["training"]
     assert config["encoder"]["model"] == "varioclip-tiny"
     assert len(pl.read_csv("data/models/semivariogram/gallery.csv")) == 100
