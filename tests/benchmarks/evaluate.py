@@ -47,7 +47,7 @@ def evaluate(model, features, truth, gallery) -> dict:
 def geoclips_evaluation(model, features, truth, gallery):
     """A function that runs geoclip's eval_images on the same weights, features and gallery; None without geoclip."""
     try:
-        import stages.features.encoder  # noqa: F401  makes torchvision importable beside a CPU torch
+        import stages.features.encoder  # noqa: F401, I001  first: makes torchvision importable beside a CPU torch
         from geoclip.train import eval_images
     except ImportError:
         return None
