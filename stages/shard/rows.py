@@ -63,8 +63,8 @@ def _columns_present(path: Path) -> list[str]:
     try:
         with pa.csv.open_csv(path, parse_options=pa.csv.ParseOptions(newlines_in_values=True)) as batches:
             found = batches.schema.names
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path} is not a CSV: {error}; get it anew") from None
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a CSV in UTF-8: {error}; get it anew, or save it as one") from None
     if missing := [name for name in COLUMNS if name not in found]:
         raise InputError(
             f"{path} has no column {', '.join(map(repr, missing))}, only {', '.join(found)}; "
