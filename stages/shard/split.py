@@ -48,7 +48,7 @@ def draw_validation(group: np.ndarray, fraction: float, seed: int) -> np.ndarray
     sizes = np.bincount(group)
     room = round(fraction * len(group))
     is_drawn = np.zeros(len(sizes), bool)
-    for index in np.random.default_rng(seed).permutation(len(sizes)).tolist():
+    for index in np.random.default_rng(seed).permutation(len(sizes)):
         if sizes[index] <= room:
             is_drawn[index] = True
             room -= sizes[index]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from tqdm import tqdm
 
 from stages.cli import InputError
@@ -87,7 +88,10 @@ def spool_rows(csv: Path, index: PhotoIndex, p: Filter, path: Path) -> Places:
             raise InputError(f"{csv} has a header and no row; get it anew")
         writer.close()
     _refuse_swapped(pl.concat(swapped), n_rows, csv)
-    return Places(n_rows, n_not_wanted, *(np.concatenate(column) for column in zip(*parts, strict=True)))
+    columns = list(zip(*parts, strict=True))
+    del parts  # a column's parts go when it is whole
+    pa.default_memory_pool().release_unused()
+    return Places(n_rows, n_not_wanted, *(np.concatenate(columns.pop(0)) for _ in range(len(columns))))
 
 
 def _places(rows: pl.DataFrame) -> tuple[np.ndarray, ...]:
@@ -124,8 +128,12 @@ def validation_rows(places: Places, p: Shard) -> np.ndarray:
 
 def rows_of_archive(path: Path, archive: int) -> pl.DataFrame:
     """The spooled rows whose photos an archive holds, in the CSV's order."""
-    rows = pl.scan_ipc(path).filter(pl.col("archive") == archive).drop("archive")
-    return rows.collect(engine="streaming").sort("row")
+    # Read and not mapped: the pages of the whole file would count as this process's memory.
+    with pa.OSFile(str(path)) as source:
+        reader = pa.ipc.open_file(source)
+        batches = (reader.get_batch(index) for index in range(reader.num_record_batches))
+        found = [batch.filter(pc.equal(batch["archive"], archive)) for batch in batches]
+    return pl.from_arrow(pa.Table.from_batches(found, reader.schema).drop_columns("archive"), rechunk=True)
 
 
 def ids_without_photo(path: Path) -> pl.LazyFrame:
