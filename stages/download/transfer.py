@@ -1,6 +1,7 @@
 """Files over HTTP: several at once, continued where they broke off, and checked before they get their names."""
 
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -78,7 +79,8 @@ def patiently(call: Callable[[], Any], errors: type[HTTPError], stop: threading.
             if not _may_pass(error) or stop.is_set():
                 raise
             wait_s = max(wait_s, _wanted_wait_s(error))
-            tqdm.write(f"{str(error).splitlines()[0]}; again in {wait_s} s")
+            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"  # a time-out has no text
+            tqdm.write(f"{reason}; again in {wait_s} s", file=sys.stderr)
             _wait(wait_s, stop)
     return call()
 

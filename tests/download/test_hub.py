@@ -1,4 +1,5 @@
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -117,6 +118,19 @@ def test_a_busy_server_is_asked_again_and_as_late_as_it_wants(hub, raw, status, 
     fetch_hub(params(), raw)
     assert waits == [1, 77, 4]
     assert fetched(raw) == {path: source_files[path] for path in WANTED}
+
+
+def test_whatever_the_network_says_is_told_on_one_line_and_not_among_the_results(waits, capsys):
+    errors = [transfer.HTTPError(""), transfer.HTTPError("many\nlines")]
+
+    def call():
+        if errors:
+            raise errors.pop(0)
+        return "answer"
+
+    assert transfer.patiently(call, transfer.HTTPError, threading.Event()) == "answer"
+    out, error = capsys.readouterr()
+    assert (out, error) == ("", "HTTPError: ; again in 1 s\nHTTPError: many; again in 2 s\n")
 
 
 def test_a_server_that_fails_between_files_is_asked_again(hub, raw, waits, monkeypatch, fetched, source_files):
