@@ -64,10 +64,28 @@ class Data(Section):
     mirror: Mirror
 
 
+def _ordered(box: list[float]) -> list[float]:
+    south, west, north, east = box
+    if not (-90 <= south < north <= 90 and -180 <= west <= 180 and -180 <= east <= 180):
+        raise ValueError("should be [south, west, north, east] in degrees, south < north")
+    return box
+
+
+class Filter(Section):
+    """Which photos to keep."""
+
+    bounding_box: Annotated[list[float], Field(min_length=4, max_length=4), AfterValidator(_ordered)] | None
+    countries: list[Annotated[str, Field(pattern="^[A-Z]{2}$")]]
+    fraction: Annotated[float, Field(gt=0, le=1)]
+    max_photos: CountOrZero
+
+
 class Shard(Section):
     """Archives to Parquet shards."""
 
     short_side_px: CountOrZero
+    filter: Filter
+    validation: Literal["places", "osv5m"]
     validation_fraction: Share
     max_rejected_fraction: Annotated[float, Field(ge=0, le=1)]
     seed: CountOrZero

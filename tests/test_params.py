@@ -33,6 +33,22 @@ def test_the_file_in_the_repository_is_valid():
         ("source: world", "source: wold", r"data\.source: 'wold' is wrong: should be 'world', 'hub' or 'mirror'"),
         ("losses: [", "losses: [infonce, ", r"train\.losses: .* names one twice"),
         ("losses: [", "losses: [tripplet, ", r"train\.losses\.0: 'tripplet' is wrong: should be 'infonce', "),
+        (
+            "bounding_box: null",
+            "bounding_box: [10, 0, 5, 9]",
+            r"filter\.bounding_box: .* should be \[south, west, north, e",
+        ),
+        (
+            "bounding_box: null",
+            "bounding_box: [5]",
+            r"shard\.filter\.bounding_box: \[5\] is wrong: List should have at le",
+        ),
+        ("countries: []", "countries: [Kenya]", r"shard\.filter\.countries\.0: 'Kenya' is wrong: String should match"),
+        (
+            "max_photos:",
+            "max_photo:",
+            r"'max_photo' is not a key of section 'shard\.filter'; did you mean 'max_photos'\?",
+        ),
         ("top_k: 5", "top_k: 0", r"evaluate\.top_k: 0 is wrong: should be greater than or equal to 1"),
     ],
 )

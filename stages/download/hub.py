@@ -1,30 +1,30 @@
 """OSV5M, or a data set in its layout, from the Hugging Face hub."""
 
 import re
-import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, hf_hub_url
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     HTTPError,  # of the HTTP client, which is another one in huggingface_hub 1.x than in 2.x
-    LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.hf_api import DatasetInfo, RepoSibling
+from huggingface_hub.hf_api import DatasetInfo
+from huggingface_hub.utils import build_hf_headers
 
 from stages.cli import InputError
-from stages.download.manifest import MANIFEST, revision_in, sha256_of
+from stages.download.manifest import MANIFEST, revision_in
+from stages.download.transfer import RemoteFile, fetch_files, patiently, refuse_full_disk
 from stages.params import Hub
-from stages.shards import write_json, written_whole
+from stages.shards import write_json
 
 CSVS = ["train.csv", "test.csv"]
-STAGING = ".hub"  # huggingface_hub keeps locks and half files beside what it downloads; they must not stay
 
 
 def fetch_hub(params: Hub, folder: Path) -> tuple[list[str], str]:
@@ -41,16 +41,19 @@ def fetch_hub(params: Hub, folder: Path) -> tuple[list[str], str]:
             return paths, commit
     api = HfApi()
     with _explained(params, api.endpoint):
-        info = api.dataset_info(params.repository, revision=commit or params.revision, files_metadata=True)
+        info = patiently(
+            lambda: api.dataset_info(params.repository, revision=commit or params.revision, files_metadata=True),
+            HfHubHTTPError,  # and not for a hub that can't be reached: better told at once
+            threading.Event(),
+        )
         if not commit:
             # Kept before the first file comes: a run that is killed must go on with the same commit.
             write_json(folder / MANIFEST, {"source": "hub", "revision": info.sha, "files": []})
-        wanted = _wanted(info, params, archives)
-        missing = [file for file in wanted if not (folder / file.rfilename).exists()]
-        _check_disk(missing, folder)
-        for file in missing:
-            _fetch(api, params, info.sha, file, folder)
-    return [file.rfilename for file in wanted], info.sha
+        wanted = _wanted(info, params, archives, api.endpoint)
+        missing = [file for file in wanted if not (folder / file.path).exists()]
+        refuse_full_disk(((file.path, file.size) for file in missing), folder, "data.hub.train_archives")
+        fetch_files(missing, folder, build_hf_headers())
+    return [file.path for file in wanted], info.sha
 
 
 def archive_paths(split: str, numbers: list[int]) -> list[str]:
@@ -58,7 +61,7 @@ def archive_paths(split: str, numbers: list[int]) -> list[str]:
     return [f"images/{split}/{number:02d}.zip" for number in sorted(set(numbers))]
 
 
-def _wanted(info: DatasetInfo, params: Hub, archives: dict[str, list[int] | str]) -> list[RepoSibling]:
+def _wanted(info: DatasetInfo, params: Hub, archives: dict[str, list[int] | str], endpoint: str) -> list[RemoteFile]:
     """Files of the repository that params name."""
     files = {file.rfilename: file for file in info.siblings}
     paths = list(CSVS)
@@ -77,37 +80,15 @@ def _wanted(info: DatasetInfo, params: Hub, archives: dict[str, list[int] | str]
             f"{params.repository} at {params.revision} has no {', '.join(absent)}; "
             "data.hub.repository must be a data set in OSV5M's layout"
         )
-    return [files[path] for path in paths]
-
-
-def _check_disk(missing: list[RepoSibling], folder: Path) -> None:
-    needed, free = sum(file.size for file in missing), shutil.disk_usage(folder).free
-    if needed > free:
-        raise InputError(
-            f"{folder} needs {needed / 1e9:.1f} GB for {len(missing)} files, its disk has {free / 1e9:.1f} GB free; "
-            "name fewer archives in data.hub.train_archives or make room"
+    return [
+        RemoteFile(
+            path,
+            hf_hub_url(params.repository, path, repo_type="dataset", revision=info.sha, endpoint=endpoint),
+            files[path].size,
+            files[path].lfs.sha256 if files[path].lfs else None,
         )
-
-
-def _fetch(api: HfApi, params: Hub, commit: str, file: RepoSibling, folder: Path) -> None:
-    """Download one file and put it in its place if it is what the hub says."""
-    staging = folder / STAGING
-    try:
-        downloaded = Path(
-            api.hf_hub_download(
-                params.repository, file.rfilename, repo_type="dataset", revision=commit, local_dir=staging
-            )
-        )
-        size = downloaded.stat().st_size
-        if size != file.size or (file.lfs and sha256_of(downloaded) != file.lfs.sha256):
-            raise InputError(
-                f"{file.rfilename} came as {size:,} bytes that differ from the {file.size:,} the hub promised, "
-                "in size or SHA-256; run again, and if it happens again, look at what stands between you and the hub"
-            )
-        with written_whole(folder / file.rfilename) as temporary:
-            downloaded.replace(temporary)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        for path in paths
+    ]
 
 
 @contextmanager
@@ -133,7 +114,7 @@ def _explained(params: Hub, endpoint: str) -> Iterator[None]:
         message = f"HF_HUB_OFFLINE is set, so {page} can't be read; unset it, or {otherwise}"
     except HfHubHTTPError as error:
         message = f"{page} answered {error.response.status_code}; try again later, or check your token: hf auth whoami"
-    except (HTTPError, LocalEntryNotFoundError) as error:
+    except HTTPError as error:
         message = f"{endpoint} can't be reached ({error}); try again with a network, or {otherwise}"
     else:
         return

@@ -12,6 +12,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from stages.cli import InputError
 from stages.download.geography import COASTLINES, PLACES
+from stages.download.transfer import refuse_full_disk
 from stages.params import Mirror
 from stages.shards import written_whole
 
@@ -37,11 +38,23 @@ def fetch_mirror(params: Mirror, folder: Path) -> tuple[list[str], None]:
             if sizes[path] is None:
                 raise InputError(f"{url}/{path} is missing; {_way_out(path)}")
         there = [path for path, size in sizes.items() if size is not None]
-        for path in there:
-            target = folder / path
-            if not target.exists() or sizes[path] not in (UNKNOWN, target.stat().st_size):
-                _copy(files, f"{root}/{path}", target)
+        missing = [path for path in there if not _is_here(folder / path, sizes[path])]
+        folder.mkdir(parents=True, exist_ok=True)
+        if not _is_same_disk(files, root, folder):
+            needed = [(path, max(sizes[path], 0)) for path in missing]
+            refuse_full_disk(needed, folder, "data.mirror.train_archives")
+        for path in missing:
+            _copy(files, f"{root}/{path}", folder / path)
     return there, None
+
+
+def _is_here(target: Path, size: int) -> bool:
+    return target.exists() and size in (UNKNOWN, target.stat().st_size)
+
+
+def _is_same_disk(files: fsspec.AbstractFileSystem, root: str, folder: Path) -> bool:
+    """Whether hard links will do."""
+    return isinstance(files, LocalFileSystem) and Path(root).stat().st_dev == folder.stat().st_dev
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 from tqdm import tqdm
@@ -13,6 +14,7 @@ from stages.cli import InputError, run, show_table
 from stages.params import Data, Shard, load_params
 from stages.shard import spool, write
 from stages.shard.archive import list_photos
+from stages.shard.filter import NOT_WANTED
 from stages.shard.pool import process_pool
 from stages.shard.rows import FIRST_ROW
 from stages.shards import SPLITS, list_shards, written_whole
@@ -39,26 +41,26 @@ def is_whole(data: Data, split: str) -> bool:
     return wanted == "all" or (data.source == "hub" and len(set(wanted)) == OSV5M_ARCHIVES[split])
 
 
-def shard_split(raw: Path, out: Path, split: str, p: Shard, *, is_whole: bool, pool: Executor) -> int:
+def shard_split(raw: Path, out: Path, split: str, p: Shard, *, is_whole: bool, pool: Executor) -> dict[str, int]:
     """Write what is not there yet of the shards of a CSV's archives, and of the lists of what they leave out.
 
-    Returns the number of rows whose photos are in archives that params do not name.
+    Returns the number of rows that were not asked for, by why.
     """
     archives = archives_of(raw, split)
     _remove_others(out, split, set(archives))
     index = spool.index_photos(list(archives.values()))
     rows_file = out / SPOOL / f"{split}.arrow"
-    places = spool.spool_rows(raw / f"{split}.csv", index, rows_file)
-    is_validation = spool.validation_rows(places, p.validation_fraction if split == "train" else 0, p.seed)
+    places = spool.spool_rows(raw / f"{split}.csv", index, p.filter, rows_file)
+    is_validation = spool.validation_rows(places, p) if split == "train" else np.zeros(places.n_rows, bool)
 
     with tqdm(total=len(index.hashes), desc=f"shard {split}", unit=" photos", mininterval=1) as progress:
         for position, archive in enumerate(archives.values()):
-            photos = list_photos(archive)
-            photos = photos.with_columns(is_elsewhere=index.find(photos["id"]) != position)
+            listed = list_photos(archive)
+            photos = listed.with_columns(is_elsewhere=index.find(listed["id"]) != position)
             photos, left_out = write.match(photos, spool.rows_of_archive(rows_file, position))
             here = pl.Series(is_validation[photos["row"].to_numpy() - FIRST_ROW])
             photos = photos.with_columns(split=pl.when(here).then(pl.lit("val")).otherwise(pl.lit(split)))
-            progress.update(len(left_out))
+            progress.update(len(listed) - len(photos))
             write_archive(
                 archive,
                 photos,
@@ -74,7 +76,7 @@ def shard_split(raw: Path, out: Path, split: str, p: Shard, *, is_whole: bool, p
     reason = pl.lit("no image").alias("reason")
     lost = lost.limit(n_lost if is_whole else 0).with_columns(reason).collect(engine="streaming")
     write.write_rejected(out / "rejected" / split / "no_image.parquet", lost, split, None, "")
-    return n_lost - len(lost)
+    return {NOT_WANTED: places.n_not_wanted, "in archives not asked for": n_lost - len(lost)}
 
 
 def write_archive(
@@ -119,7 +121,7 @@ def main() -> None:
     shutil.rmtree(out / SPOOL, ignore_errors=True)
     (out / SPOOL).mkdir(parents=True)
     with process_pool() as pool:
-        n_elsewhere = {
+        not_wanted = {
             split: shard_split(raw, out, split, params.shard, is_whole=is_whole(params.data, split), pool=pool)
             for split in SPLITS_OF
         }
@@ -129,23 +131,26 @@ def main() -> None:
     with written_whole(out / REJECTED) as temporary:
         pq.write_table(rejected, temporary)
     n_photos = {s: sum(pq.read_metadata(path).num_rows for path in list_shards(out / s, ".parquet")) for s in SPLITS}
-    show_summary(n_photos, pl.from_arrow(rejected), n_elsewhere)
-    refuse_loss(n_photos, len(rejected), params.shard.max_rejected_fraction, out / REJECTED)
+    show_summary(n_photos, pl.from_arrow(rejected), not_wanted)
+    n_filtered = sum(counts[NOT_WANTED] for counts in not_wanted.values())
+    refuse_loss(n_photos, len(rejected), n_filtered, params.shard.max_rejected_fraction, out / REJECTED)
 
 
-def show_summary(n_photos: dict[str, int], rejected: pl.DataFrame, n_elsewhere: dict[str, int]) -> None:
+def show_summary(n_photos: dict[str, int], rejected: pl.DataFrame, not_wanted: dict[str, dict]) -> None:
     """Print how many photos each split has, and how many rows and images were left out for what reason."""
     show_table("Shards", ("split", "photos"), [(split, f"{n:,}") for split, n in n_photos.items()])
     counts = rejected.group_by("reason", "split").len().sort("reason", "split")
     rows = [(reason, split, f"{n:,}") for reason, split, n in counts.iter_rows()]
-    rows += [("(in archives not asked for)", split, f"{n:,}") for split, n in n_elsewhere.items() if n]
+    rows += [(f"({why})", split, f"{n:,}") for split, ns in not_wanted.items() for why, n in ns.items() if n]
     if rows:
         show_table("Left out", ("reason", "split", "rows and images"), rows)
 
 
-def refuse_loss(n_photos: dict[str, int], n_rejected: int, max_rejected_fraction: float, rejected: Path) -> None:
+def refuse_loss(
+    n_photos: dict[str, int], n_rejected: int, n_filtered: int, max_rejected_fraction: float, rejected: Path
+) -> None:
     """Raise InputError if more was left out than params allow, or if nothing is left to train on or to test."""
-    share = n_rejected / max(n_rejected + sum(n_photos.values()), 1)
+    share = n_rejected / max(n_rejected + n_filtered + sum(n_photos.values()), 1)
     if share > max_rejected_fraction:
         raise InputError(
             f"{share:.1%} of the rows and images were left out, more than shard.max_rejected_fraction "

@@ -1,6 +1,7 @@
 """A zip archive of photos, read in place."""
 
 import functools
+import lzma
 import zipfile
 import zlib
 from pathlib import Path
@@ -10,6 +11,7 @@ import polars as pl
 from stages.cli import InputError
 from stages.shard.images import UnusableImageError, prepare
 
+DAMAGED = "damaged in the archive"
 SUFFIXES = (".jpg", ".jpeg")
 MAX_IMAGE_BYTES = 100_000_000  # a member that says it is larger is no photo: it is not unpacked
 
@@ -45,15 +47,22 @@ def _read(path: Path, number: int, short_side_px: int) -> bytes | str:
         return prepare(archive.read(member), short_side_px)
     except UnusableImageError as error:
         return str(error)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError):  # checksum, encryption, unknown compression
-        return "damaged in the archive"
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, UnicodeDecodeError):
+        return DAMAGED  # checksum, length, encryption, unknown compression, name
+    except OSError as error:
+        if error.errno is not None:  # the disk's, and not bzip2's
+            raise
+        return DAMAGED
 
 
 @functools.lru_cache(maxsize=1)  # the directory of 50,000 photos takes half a second to read
 def _opened(path: Path) -> zipfile.ZipFile:
     try:
-        return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+        archive = zipfile.ZipFile(path)
+        if any(member.header_offset < 0 for member in archive.infolist()):
+            raise zipfile.BadZipFile("its directory is damaged")
+        return archive
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path} is not a whole zip archive ({error}, {path.stat().st_size:,} bytes); "
             f"delete it, then get it again: rm {path} && dvc repro download"

@@ -1,4 +1,4 @@
-"""The validation split: photos of one drive and of one place stay on the same side."""
+"""The validation split: photos of one drive and of one place stay on the same side, or OSV5M's own protocol."""
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -8,6 +8,7 @@ from stages.geo import DEGREE, EARTH_RADIUS_KM
 
 CELL_KM = 1.0
 NO_DRIVE = 0  # the code of a photo without a sequence
+DENSITY_BINS, DENSITY_POWER = 99, -0.75  # OSV5M's grid of latitudes by longitudes, and the weight of a photo in it
 
 
 def cells(latitude_deg: np.ndarray, longitude_deg: np.ndarray) -> np.ndarray:
@@ -47,10 +48,33 @@ def draw_validation(group: np.ndarray, fraction: float, seed: int) -> np.ndarray
     sizes = np.bincount(group)
     room = round(fraction * len(group))
     is_drawn = np.zeros(len(sizes), bool)
-    for index in np.random.default_rng(seed).permutation(len(sizes)).tolist():
+    for index in np.random.default_rng(seed).permutation(len(sizes)):
         if sizes[index] <= room:
             is_drawn[index] = True
             room -= sizes[index]
         if room == 0:
             break
     return is_drawn[group]
+
+
+def draw_by_density(latitude_deg: np.ndarray, longitude_deg: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Whether a photo is for validation: single photos, drawn with the weight density^-0.75.
+
+    Both angles (n,).  Returns (n,) bool, of which fraction · n are true.  Density is the number of photos in a cell of
+    99 by 99 over the range of the angles.  Source: OSV5M (Astruc et al. 2024), data/data.py, up to its random numbers.
+    """
+    n = len(latitude_deg)
+    if not (n_drawn := round(fraction * n)):
+        return np.zeros(n, bool)
+    cell = _bins(latitude_deg) * DENSITY_BINS + _bins(longitude_deg)
+    weight = np.bincount(cell)[cell] ** DENSITY_POWER
+    # Drawing one by one without replacement is the same as taking the first arrivals of exponential clocks.
+    arrival = np.random.default_rng(seed).exponential(size=n) / weight
+    is_drawn = np.zeros(n, bool)
+    is_drawn[np.argpartition(arrival, n_drawn)[:n_drawn]] = True
+    return is_drawn
+
+
+def _bins(angle_deg: np.ndarray) -> np.ndarray:
+    low, high = angle_deg.min(), angle_deg.max()
+    return ((angle_deg - low) / max(high - low, 1e-9) * DENSITY_BINS).astype(np.int64).clip(max=DENSITY_BINS - 1)

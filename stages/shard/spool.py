@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from tqdm import tqdm
 
 from stages.cli import InputError
+from stages.params import Filter, Shard
 from stages.shard.archive import list_photos
+from stages.shard.filter import NOT_WANTED, count_photos, set_aside
 from stages.shard.rows import FIRST_ROW, check_coordinates, looks_swapped, read_rows
-from stages.shard.split import NO_DRIVE, cells, draw_validation, groups
+from stages.shard.split import NO_DRIVE, cells, draw_by_density, draw_validation, groups
 
 SWAPPED_SHARE = 0.2  # of all rows; a third of the photos on Earth lie beyond 90 degrees east or west
 
@@ -49,26 +52,31 @@ def index_photos(archives: list[Path]) -> PhotoIndex:
 
 @dataclass(frozen=True)
 class Places:
-    """What the validation split needs to know of a CSV: n rows, and the cell and drive of those that can be used."""
+    """What is kept of a CSV in memory: how many rows it has, and of the m wanted ones what decides their split."""
 
     n_rows: int
+    n_not_wanted: int  # rows with a photo that the filter leaves out
     row: np.ndarray  # (m,) from 0
     cell: np.ndarray  # (m,)
     drive: np.ndarray  # (m,)
+    latitude: np.ndarray  # (m,) float32, degrees
+    longitude: np.ndarray  # (m,) float32, degrees
 
 
-def spool_rows(csv: Path, index: PhotoIndex, path: Path) -> Places:
+def spool_rows(csv: Path, index: PhotoIndex, p: Filter, path: Path) -> Places:
     """Write the CSV's rows with reason and archive to path, an Arrow file.
 
     Raises InputError if the CSV can't be read, or if its latitudes and longitudes look exchanged.
     """
-    parts, n_rows, swapped = [], 0, []
+    parts, swapped, n_rows, n_wanted, n_not_wanted = [], [], 0, 0, 0
     progress = tqdm(desc=f"read {csv.name}", unit=" rows", unit_scale=True, mininterval=1)
     with progress, pa.OSFile(str(path), "wb") as sink:
         writer = None
         for batch in read_rows(csv):
             rows = check_coordinates(batch, csv)
-            rows = rows.with_columns(index.find(rows["id"]))
+            rows = set_aside(rows.with_columns(index.find(rows["id"])), p, n_wanted)
+            n_wanted += count_photos(rows, None)
+            n_not_wanted += count_photos(rows, NOT_WANTED)
             swapped.append(looks_swapped(rows).select("row", "latitude", "longitude"))
             parts.append(_places(rows))
             n_rows += len(rows)
@@ -80,16 +88,21 @@ def spool_rows(csv: Path, index: PhotoIndex, path: Path) -> Places:
             raise InputError(f"{csv} has a header and no row; get it anew")
         writer.close()
     _refuse_swapped(pl.concat(swapped), n_rows, csv)
-    return Places(n_rows, *(np.concatenate(column) for column in zip(*parts, strict=True)))
+    columns = list(zip(*parts, strict=True))
+    del parts  # a column's parts go when it is whole
+    pa.default_memory_pool().release_unused()
+    return Places(n_rows, n_not_wanted, *(np.concatenate(columns.pop(0)) for _ in range(len(columns))))
 
 
-def _places(rows: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _places(rows: pl.DataFrame) -> tuple[np.ndarray, ...]:
     usable = rows.filter(pl.col("reason").is_null())
     drive = usable.select(pl.when(pl.col("sequence").is_null()).then(NO_DRIVE).otherwise(pl.col("sequence").hash()))
     return (
         usable["row"].to_numpy() - FIRST_ROW,
         cells(usable["latitude"].to_numpy(), usable["longitude"].to_numpy()),
         drive.to_series().to_numpy(),
+        usable["latitude"].to_numpy().astype(np.float32),
+        usable["longitude"].to_numpy().astype(np.float32),
     )
 
 
@@ -102,17 +115,25 @@ def _refuse_swapped(swapped: pl.DataFrame, n_rows: int, csv: Path) -> None:
         )
 
 
-def validation_rows(places: Places, fraction: float, seed: int) -> np.ndarray:
+def validation_rows(places: Places, p: Shard) -> np.ndarray:
     """Whether a row of the CSV is for validation, (n_rows,) bool; false for rows that can't be used."""
     is_validation = np.zeros(places.n_rows, bool)
-    is_validation[places.row] = draw_validation(groups(places.cell, places.drive), fraction, seed)
+    if p.validation == "osv5m":
+        drawn = draw_by_density(places.latitude, places.longitude, p.validation_fraction, p.seed)
+    else:
+        drawn = draw_validation(groups(places.cell, places.drive), p.validation_fraction, p.seed)
+    is_validation[places.row] = drawn
     return is_validation
 
 
 def rows_of_archive(path: Path, archive: int) -> pl.DataFrame:
     """The spooled rows whose photos an archive holds, in the CSV's order."""
-    rows = pl.scan_ipc(path).filter(pl.col("archive") == archive).drop("archive")
-    return rows.collect(engine="streaming").sort("row")
+    # Read and not mapped: the pages of the whole file would count as this process's memory.
+    with pa.OSFile(str(path)) as source:
+        reader = pa.ipc.open_file(source)
+        batches = (reader.get_batch(index) for index in range(reader.num_record_batches))
+        found = [batch.filter(pc.equal(batch["archive"], archive)) for batch in batches]
+    return pl.from_arrow(pa.Table.from_batches(found, reader.schema).drop_columns("archive"), rechunk=True)
 
 
 def ids_without_photo(path: Path) -> pl.LazyFrame:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.shard.archive import read_photos
+from stages.shard.filter import NOT_WANTED
 from stages.shard.pool import in_order
 from stages.shards import PLACE_FIELDS, REJECTED_SCHEMA, SHARD_SCHEMA, written_whole
 
@@ -25,7 +26,8 @@ def match(photos: pl.DataFrame, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.Da
     """An archive's photos with their rows, in the archive's order; and (id, reason) of photos and rows left out.
 
     photos: archive.MEMBER_SCHEMA and is_elsewhere, whether an earlier archive holds the same id.
-    rows: the spooled rows of this archive.  Of rows or photos of one id the first counts.
+    rows: the spooled rows of this archive.  Of rows or photos of one id the first counts.  Photos that the filter
+    leaves out are in neither.
     """
     is_first = photos["id"].is_first_distinct() & ~photos["is_elsewhere"]
     is_first_row = rows["id"].is_first_distinct()
@@ -37,7 +39,7 @@ def match(photos: pl.DataFrame, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.Da
     joined = photos.filter(is_first).join(rows.filter(is_first_row), on="id", how="full", coalesce=True)
     joined = joined.with_columns(reason=reason).sort("offset", "id")
     left_out = [
-        joined.filter(pl.col("reason").is_not_null()).select("id", "reason"),
+        joined.filter(pl.col("reason") != NOT_WANTED).select("id", "reason"),
         rows.filter(~is_first_row).select("id", reason=pl.lit("duplicate id")),
         photos.filter(~is_first).select("id", reason=pl.lit("duplicate image")),
     ]

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import threading
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -49,13 +51,21 @@ def _contents(folder: Path) -> dict[str, bytes]:
 
 @dataclass
 class FakeHub:
-    """What the server holds and what it was asked for."""
+    """What the server holds, how it fails, and what it was asked for."""
 
     files: dict[str, bytes] = field(default_factory=lambda: dict(FILES))
     promised: dict[str, bytes] = field(default_factory=dict)  # contents that metadata speaks of, where they differ
     head: str = COMMIT  # the commit that branch main means
     status: dict[str, tuple[int, str]] = field(default_factory=dict)  # repository: (HTTP status, the hub's error code)
+    failures: list[tuple[int, dict]] = field(default_factory=list)  # the next answers: HTTP status, headers
+    cuts: list[int] = field(default_factory=list)  # bytes after which the next connections for a file break
+    knows_ranges: bool = True
+    pause_s: float = 0  # before each of a file's 64 kB
     downloads: list[str] = field(default_factory=list)
+    ranges: list[tuple[str, int]] = field(default_factory=list)  # (file, first byte asked for)
+    tokens: dict[str, set] = field(default_factory=lambda: {"hub": set(), "storage": set()})
+    n_at_once: int = 0
+    most_at_once: int = 0
     url: str = ""
 
 
@@ -74,10 +84,16 @@ def handler_of(hub: FakeHub):
 
         def do_GET(self):
             path = self.path.split("?")[0]
+            if path.startswith("/storage/"):
+                return self.stored(path.removeprefix("/storage/"))
+            hub.tokens["hub"].add(self.headers["Authorization"])
             repository = "/".join(path.removeprefix("/api").split("/")[2:4])
             if repository in hub.status or repository != "some/photos":
                 status, code = hub.status.get(repository, (404, "RepoNotFound"))
                 return self.answer(status, X_Error_Code=code, X_Error_Message=code)
+            if hub.failures:
+                status, headers = hub.failures.pop(0)
+                return self.answer(status, **headers)
             if path.startswith("/api/"):
                 return self.info(path.rsplit("/", 1)[-1])
             return self.file(path.split(f"/resolve/{COMMIT}/")[-1])
@@ -104,31 +120,65 @@ def handler_of(hub: FakeHub):
             return self.answer(200, json.dumps(body).encode(), Content_Type="application/json")
 
         def file(self, name):
+            """Large files lie on a storage server, where the hub's token must not go."""
             if name not in hub.files:
                 return self.answer(404, X_Error_Code="EntryNotFound", X_Error_Message="no such file")
             content = hub.files[name]
-            etag = f'"{hashlib.sha256(content).hexdigest()}"'
-            headers = {"ETag": etag, "X_Repo_Commit": COMMIT, "X_Linked_Size": str(len(content)), "X_Linked_Etag": etag}
-            if self.command == "GET":
-                hub.downloads.append(name)
-            return self.answer(200, content, **headers)
+            headers = {"X_Repo_Commit": COMMIT, "X_Linked_Size": str(len(content))}
+            headers["X_Linked_Etag"] = f'"{hashlib.sha256(content).hexdigest()}"'
+            storage = hub.url.replace("127.0.0.1", "localhost")
+            return self.answer(302, Location=f"{storage}/storage/{name}?signature=1", **headers)
+
+        def stored(self, name):
+            content = hub.files[name]
+            hub.tokens["storage"].add(self.headers["Authorization"])
+            start = int((self.headers["Range"] or "bytes=0-").removeprefix("bytes=").split("-")[0])
+            hub.downloads.append(name)
+            hub.ranges.append((name, start))
+            if hub.knows_ranges and start and start >= len(content):
+                return self.answer(416)
+            body, status = (content[start:], 206) if hub.knows_ranges else (content, 200)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+            self.end_headers()
+            hub.n_at_once += 1
+            hub.most_at_once = max(hub.most_at_once, hub.n_at_once)
+            self.send_slowly(body[: hub.cuts.pop(0)] if hub.cuts else body)
+            hub.n_at_once -= 1
+            return None
+
+        def send_slowly(self, body):
+            for start in range(0, len(body), 1 << 16):
+                time.sleep(hub.pause_s)
+                try:
+                    self.wfile.write(body[start : start + (1 << 16)])
+                except OSError:  # the client was killed
+                    return
 
     return Handler
+
+
+@contextmanager
+def served(hub: FakeHub):
+    """Serve the hub at hub.url while the block runs."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(hub))
+    hub.url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture
 def hub(monkeypatch):
     from huggingface_hub import constants
 
-    hub = FakeHub()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(hub))
-    hub.url = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-    template = "/{repo_id}/resolve/{revision}/{filename}"  # made from ENDPOINT on import
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + template)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    yield hub
-    server.shutdown()
-    server.server_close()
+    with served(FakeHub()) as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        template = "/{repo_id}/resolve/{revision}/{filename}"  # made from ENDPOINT on import
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + template)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        yield hub

@@ -1,5 +1,6 @@
 import functools
 import os
+import shutil
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -68,7 +69,7 @@ def test_a_web_server_is_a_mirror_and_a_second_run_fetches_nothing(mirror, raw, 
             super().do_GET()
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(mirror)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}"
     try:
         fetch_mirror(params(url), raw)
@@ -136,3 +137,20 @@ def test_a_missing_archive_is_named_and_nothing_is_copied(mirror, raw):
 def test_a_url_that_cannot_be_opened_is_named(url, raw):
     with pytest.raises(InputError, match=f"data.mirror.url {url} can't be read .*; check the URL, the network"):
         fetch_mirror(params(url, train=[0], test=[0]), raw)
+
+
+def test_a_disk_that_is_too_small_is_told_before_anything_is_copied(raw, monkeypatch, source_files):
+    memory = fsspec.filesystem("memory")
+    for path, content in source_files.items():
+        memory.pipe_file(f"/photos/{path}", content)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 10**5))
+    message = r"needs 0.0 GB for 6 files, its disk has 0.0 GB free; name fewer archives in data.mirror.train_archives"
+    with pytest.raises(InputError, match=message):
+        fetch_mirror(params("memory://photos"), raw)
+    assert list(raw.rglob("*.*")) == []
+
+
+def test_a_mirror_on_the_same_disk_takes_no_room(mirror, raw, monkeypatch, contents, all_files):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 0))
+    fetch_mirror(params(mirror), raw)
+    assert contents(raw) == all_files

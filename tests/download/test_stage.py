@@ -1,4 +1,10 @@
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +16,11 @@ import stages.world
 from stages.download import geography
 from stages.download.__main__ import main
 from stages.download.sources import SOURCES
+from stages.download.transfer import partial_of
 from stages.params import World
 
-PARAMS = YAML(typ="safe", pure=True).load(Path("params.yaml").read_text())
+PARAMS_FILE = Path("params.yaml").resolve()
+PARAMS = YAML(typ="safe", pure=True).load(PARAMS_FILE.read_text())
 
 
 @pytest.fixture
@@ -86,6 +94,29 @@ def test_the_hub_ends_with_its_commit_in_the_manifest(download, hub):
     hub.downloads.clear()
     download("hub", repository="some/photos", train_archives=[0, 1])
     assert hub.downloads == ["images/test/00.zip"]
+
+
+@pytest.mark.parametrize("n_bytes", [100_000, 900_000])
+def test_a_download_that_was_killed_ends_with_the_same_bytes(download, hub, contents, n_bytes):
+    large = "images/train/02.zip"
+    raw = download("hub", repository="some/photos", train_archives="all")
+    expected = contents(raw)
+    shutil.rmtree(raw)
+    hub.ranges.clear()
+    hub.pause_s = 0.02
+    environment = os.environ | {"PYTHONPATH": str(PARAMS_FILE.parent), "HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"}
+    options = {"env": environment, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-m", "stages.download"], **options) as killed:
+        deadline = time.monotonic() + 30
+        partial = partial_of(raw, large)
+        while time.monotonic() < deadline and not (partial.exists() and partial.stat().st_size > n_bytes):
+            time.sleep(0.005)
+        killed.send_signal(signal.SIGKILL)
+    n_kept = partial.stat().st_size
+    assert n_bytes < n_kept < len(hub.files[large])
+    download("hub", repository="some/photos", train_archives="all")
+    assert contents(raw) == expected
+    assert [start for path, start in hub.ranges if path == large] == [0, n_kept]
 
 
 def test_a_world_is_made_anew_by_other_params_or_other_code_only(monkeypatch, tmp_path):

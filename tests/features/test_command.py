@@ -1,6 +1,11 @@
 import io
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +20,7 @@ from stages.features import __main__ as command
 from stages.features.encoder import center, open_clip, read_encoder
 from stages.shards import SPLITS, read_features
 
+REPOSITORY = Path("params.yaml").resolve().parent
 SHARDS, FEATURES = Path("data/world/shards"), Path("data/world/features")
 N = {"train/00000": 5, "train/00001": 4, "val/00000": 3, "test/00000": 2}
 
@@ -160,6 +166,23 @@ def test_a_run_that_was_killed_while_centering_goes_on(embed, monkeypatch):
         with pytest.raises(StopIteration):
             embed()
     assert embed() == []
+    assert files() == expected
+
+
+def test_a_process_that_was_killed_goes_on_and_ends_with_the_same_bytes(embed, write_shard, jpeg):
+    for number in range(3):
+        write_shard(SHARDS / f"train/{number:05}.parquet", {f"{number}x{i}": jpeg(i) for i in range(40)})
+    embed()
+    expected = files()
+    shutil.rmtree(FEATURES)
+    options = {"env": os.environ | {"PYTHONPATH": str(REPOSITORY)}, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-m", "stages.features"], **options) as killed:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not (FEATURES / "uncentered/train/00000.arrow").exists():
+            time.sleep(0.005)
+        killed.send_signal(signal.SIGKILL)
+    embedded = embed()
+    assert ("train/00000" in embedded, "train/00002" in embedded) == (False, True)
     assert files() == expected
 
 

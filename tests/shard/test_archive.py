@@ -1,5 +1,7 @@
+import contextlib
 import zipfile
 
+import numpy as np
 import pytest
 
 from stages.cli import InputError
@@ -59,3 +61,35 @@ def test_a_truncated_archive_is_refused_with_a_way_out(zipped, photo, share):
         InputError, match=r"00\.zip is not a whole zip archive .*bytes\); delete it.*dvc repro download"
     ):
         archive.list_photos(path)
+
+
+def test_a_zip_bomb_that_lies_about_its_size_is_damaged(tmp_path):
+    path = tmp_path / "00.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("1.jpg", bytes(50_000_000))
+    data = bytearray(path.read_bytes())
+    at = data.index(b"PK\x01\x02") + 24  # the size in the directory
+    data[at : at + 4] = (1000).to_bytes(4, "little")
+    path.write_bytes(data)
+    assert archive.read_photos(path, [0], 256) == ["damaged in the archive"]
+
+
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_whatever_byte_is_wrong_is_a_reason_or_an_archive_that_is_refused(tmp_path, photo, compression):
+    path, rng = tmp_path / "00.zip", np.random.default_rng(compression)
+    with zipfile.ZipFile(path, "w", compression) as file:
+        for number, form in enumerate(("JPEG", "PNG", "TIFF", "WEBP")):
+            file.writestr(f"00/{number}.jpg", photo(number, (24, 16), form=form))
+    whole = path.read_bytes()
+    for trial in range(120):
+        data = bytearray(whole)
+        first = len(data) - 300 if trial % 2 else 0  # the directory is at the end
+        data[rng.integers(first, len(data))] ^= 1 << rng.integers(8)
+        path.write_bytes(data)
+        archive._opened.cache_clear()
+        with contextlib.suppress(InputError):
+            photos = archive.read_photos(path, archive.list_photos(path)["member"].to_list(), 8)
+            assert {type(each) for each in photos} <= {bytes, str}

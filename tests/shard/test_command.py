@@ -35,8 +35,21 @@ def shard(tmp_path, monkeypatch, zipped, csv_of, photo):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command, "process_pool", lambda: ThreadPoolExecutor(1))
 
-    def run(train_rows, train, test_rows=None, test=None, *, limit=1.0, fraction=0.25, archives="all", source="world"):
-        values = PARAMS.shard.model_copy(update={"max_rejected_fraction": limit, "validation_fraction": fraction})
+    def run(
+        train_rows,
+        train,
+        test_rows=None,
+        test=None,
+        *,
+        limit=1.0,
+        fraction=0.25,
+        archives="all",
+        source="world",
+        validation="places",
+        **filters,
+    ):
+        changes = {"max_rejected_fraction": limit, "validation_fraction": fraction, "validation": validation}
+        values = PARAMS.shard.model_copy(update=changes | {"filter": PARAMS.shard.filter.model_copy(update=filters)})
         mirror = PARAMS.data.mirror.model_copy(update={"train_archives": archives})
         data = PARAMS.data.model_copy(update={"source": source, "mirror": mirror})
         monkeypatch.setattr(command, "load_params", lambda: PARAMS.model_copy(update={"shard": values, "data": data}))
@@ -143,6 +156,39 @@ def test_rows_of_archives_that_were_not_asked_for_are_no_loss(shard, photo, caps
     tables = shard(rows, {"03": jpegs(photo, range(10))}, limit=0, archives=[3], source="mirror")
     assert rejected(tables) == []
     assert re.search(r"not asked for\)\W+train\W+90\b", capsys.readouterr().out)
+
+
+def test_what_the_filter_leaves_out_is_counted_and_is_no_loss(shard, photo, capsys, monkeypatch):
+    rows = [place(i) for i in range(20)]
+    archives = {"00": jpegs(photo, range(10)), "01": jpegs(photo, range(10, 20))}
+    test = [place(8), place(900)], {"00": jpegs(photo, (8, 900))}
+    shard(rows, archives, *test)
+    before = file_bytes(SHARDS)
+    tables = shard(rows, archives, *test, limit=0, bounding_box=[-44.4, 0, 60, 30])
+    ids = [tables[f"{split}/{n}.parquet"]["id"].to_pylist() for n in ("00000", "00001") for split in ("train", "val")]
+    assert sorted(sum(ids, []), key=int) == [str(i) for i in range(6, 20)]
+    assert tables["test/00000.parquet"]["id"].to_pylist() == ["8", "900"]
+    assert rejected(tables) == []
+    assert re.search(r"left out by shard.filter\)\W+train\W+6\b", capsys.readouterr().out)
+    assert len(sum(ids[1::2], [])) == round(0.25 * 14)  # the validation share is one of what is kept
+    limited = shard(rows, archives, *test, max_photos=3, fraction=0)
+    assert [len(limited[f"{name}.parquet"]) for name in ("train/00000", "train/00001", "test/00000")] == [3, 0, 2]
+    shard(rows, archives, *test)
+    assert file_bytes(SHARDS) == before
+
+
+def test_a_filter_that_leaves_nothing_says_so(shard, photo):
+    with pytest.raises(InputError, match=r"no photo is left for train; the table above"):
+        shard([place(1)], {"00": jpegs(photo, [1])}, countries=["KE"])
+
+
+def test_osv5ms_protocol_draws_single_photos(shard, photo):
+    rows = [place(i, sequence=i // 8) for i in range(40)]
+    tables = shard(rows, {"00": jpegs(photo, range(40))}, fraction=0.2, validation="osv5m")
+    assert len(tables["val/00000.parquet"]) == 8
+    assert set(tables["val/00000.parquet"]["sequence"].to_pylist()) & set(
+        tables["train/00000.parquet"]["sequence"].to_pylist()
+    )
 
 
 def test_a_split_without_photos_is_refused(shard, photo):

@@ -91,7 +91,8 @@ def test_rows_are_numbered_across_batches(read, monkeypatch):
         ("7,1,2,,,,,,,\n2.53e+15,1,3,,,,,,,\n", HEADER, r"id 2\.53e\+15 in row 3 .* is a float.*dtype"),
         ("2530355460130539.0,1,3,,,,,,,\n", HEADER, r"id 2530355460130539\.0 in row 2 .* is a float"),
         ("1,2,3\n", HEADER, r"train\.csv is not.* CSV.*Expected 10 columns, got 3"),
-        (b"", HEADER, r"train\.csv is not a CSV: Empty CSV file"),
+        (b"", HEADER, r"train\.csv is not a CSV in UTF-8: Empty CSV file"),
+        (f"{HEADER}\n1,1,2,,,,,,,\n".encode("utf-16"), HEADER, r"train\.csv is not a CSV in UTF-8: .*save it as one"),
         (HEADER.encode() + b"\n1,1,1,,FR,,,\xff\xfe,,\n", HEADER, r"train\.csv is not the CSV.*UTF8"),
     ],
 )

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.geo import displace, great_circle_km
-from stages.shard.split import NO_DRIVE, cells, draw_validation, groups
+from stages.shard.split import NO_DRIVE, cells, draw_by_density, draw_validation, groups
 
 
 def flood(cell, drive):
@@ -88,3 +88,28 @@ def test_the_seed_decides_which_groups_are_drawn():
     first, again, other = (draw_validation(group, 0.1, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first & other).sum() < 40
+
+
+def test_by_density_a_photo_is_drawn_with_density_to_the_minus_three_quarters():
+    # Two corners that span the grid, and 16 times as many photos in one cell as in each of sixteen others.
+    latitude = np.concatenate([[0, 99], np.full(1600, 50.5), np.repeat(np.arange(16) + 20.5, 100)])
+    longitude = np.concatenate([[0, 99], np.full(1600, 50.5), np.full(1600, 10.5)])
+    drawn = np.mean([draw_by_density(latitude, longitude, 0.02, seed) for seed in range(200)], axis=0)
+    dense, sparse = drawn[2:1602].mean(), drawn[1602:].mean()
+    assert sparse / dense == pytest.approx(16**0.75, rel=0.1)  # some 12,800 draws
+    assert drawn[:2].mean() > 0.5  # the only photo of its cell
+
+
+def test_by_density_the_share_is_exact_and_the_seed_decides():
+    rng = np.random.default_rng(0)
+    latitude, longitude = rng.uniform(-60, 80, 1000), rng.uniform(-180, 180, 1000)
+    first, again, other = (draw_by_density(latitude, longitude, 0.1, seed) for seed in (1, 1, 2))
+    assert first.sum() == other.sum() == 100
+    np.testing.assert_array_equal(first, again)
+    assert (first & other).sum() < 40
+
+
+def test_by_density_one_place_no_photo_and_no_share_are_ordinary():
+    assert draw_by_density(np.full(10, 5.0), np.full(10, 6.0), 0.5, 0).sum() == 5
+    assert draw_by_density(np.array([]), np.array([]), 0.5, 0).shape == (0,)
+    assert not draw_by_density(np.arange(10.0), np.arange(10.0), 0.0, 0).any()
