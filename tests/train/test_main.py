@@ -161,6 +161,15 @@ def test_a_semivariogram_without_a_range_is_refused():
     main("distance_soft")
 
 
+def test_a_gpu_that_is_too_small_says_what_to_lower(monkeypatch):
+    def train(*_):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr("stages.train.__main__.train", train)
+    with pytest.raises(InputError, match="batch of 16 with a queue of 0 does not fit .*; lower train.batch_size or"):
+        main("infonce")
+
+
 @pytest.mark.parametrize(("name", "queue_size"), [("infonce", 0), ("semivariogram", 24)])
 def test_two_processes_train_to_the_weights_of_one(name, queue_size, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(stages.__file__).parent.parent))
