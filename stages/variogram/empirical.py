@@ -51,9 +51,9 @@ def lag_edges_km(first_lag_km: float, n_lags: int) -> np.ndarray:
 
 
 def matheron(sums: np.ndarray) -> np.ndarray:
-    """Mean cosine distance, i.e.
+    """Mean cosine distance: half the mean squared difference of unit features.
 
-    half the mean squared feature difference. sums: (..., 6). Returns (...). Source: Matheron (1962).
+    sums: (..., 6). Returns (...). Source: Matheron (1962).
     """
     return sums[..., 2] / sums[..., 0]
 
@@ -81,7 +81,8 @@ def cressie(sums: np.ndarray) -> np.ndarray:
     estimator.
     """
     n, root, norm = sums[..., 0], sums[..., 4] / sums[..., 0], sums[..., 5] / sums[..., 0]
-    dof = np.interp(-norm / root**2, -_SPREAD, _DOF)
+    # A bin whose features are all the same has r = 0, and no spread to speak of.
+    dof = np.interp(-norm / np.maximum(root, 1e-30) ** 2, -_SPREAD, _DOF)
     return cressie_semivariance(root, n, dof)
 
 

@@ -109,6 +109,16 @@ def test_cressie_has_the_mean_of_gaussian_vectors_and_resists_outliers(dof):
     assert abs(robust - 0.3) < 0.5 * abs(plain - 0.3)
 
 
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_a_bin_of_one_feature_has_semivariance_0_and_an_empty_one_has_none(estimator):
+    latitude, features = np.array([0.0, 0.0, 50.0, 50.0]), np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    found = estimate(latitude, np.zeros(4), features, edges_km=EDGES_KM, estimator=estimator)
+    assert found.semivariance[0] == 0
+    filled = found.n_pairs > 0
+    assert filled.sum() == 2
+    np.testing.assert_array_equal(np.isnan(found.semivariance), ~filled)
+
+
 def test_pairs_within_a_sequence_are_left_out(scatter):
     latitude, longitude = scatter(120, 4)
     features = random_features(120, 6)
