@@ -3,7 +3,15 @@
 import numpy as np
 
 from stages.cli import InputError
-from stages.variogram.choose import MIN_LAGS, choose, corrected_aic, cross_validate, plausible, structure_p_value
+from stages.variogram.choose import (
+    MIN_LAGS,
+    choose,
+    corrected_aic,
+    cross_validate,
+    plausible,
+    structure_p_value,
+    why_nugget,
+)
 from stages.variogram.empirical import ESTIMATORS, EmpiricalSemivariogram, delete_block_sums, jackknife
 from stages.variogram.least_squares import MIN_PAIRS, Fit, fit_model, weights
 from stages.variogram.models import WITHOUT_RANGE, Semivariogram, check_models
@@ -14,17 +22,14 @@ AT_BOUND = 0.01  # relative distance to a bound that counts as having ended ther
 def _jackknife_fit(
     fit: Fit, empirical: EmpiricalSemivariogram, weight: np.ndarray
 ) -> tuple[dict[str, float | None], np.ndarray]:
-    """Delete-block jackknife errors of a fit: of its parameters by name (None: not to be had), of its curve at the lags
-    (k,).
+    """Delete-block jackknife errors of a fit: of its parameters by name, of its curve at the lags (k,).
+
+    None: not to be had.
     """
-    without, estimator, lag_km = (
-        delete_block_sums(empirical.sums),
-        ESTIMATORS[empirical.estimator],
-        empirical.lag_km[weight > 0],
-    )
+    estimator, lag_km = ESTIMATORS[empirical.estimator], empirical.lag_km[weight > 0]
     names = ("nugget", "partial_sill", "range_km", *fit.named_shape)
     parameters, curves = [], []
-    for sums in without:
+    for sums in delete_block_sums(empirical.sums):
         kept = (sums[:, 0] >= MIN_PAIRS) & (weight > 0)
         if kept.sum() < MIN_LAGS:
             continue
@@ -71,6 +76,20 @@ def _warnings(fit: Fit, empirical: EmpiricalSemivariogram, weight: np.ndarray) -
     return found
 
 
+def _candidate(fit: Fit, mean_square: float, scores: np.ndarray, aicc: float) -> dict:
+    """A fitted model as a row of the candidates' table; scores: (folds,) of the cross-validation."""
+    return {
+        "name": fit.name,
+        "nugget": fit.nugget,
+        "partial_sill": fit.partial_sill,
+        "range_km": fit.range_km,
+        "shape": fit.named_shape,
+        "weighted_rmse": mean_square**0.5,
+        "cross_validated_rmse": float(scores.mean() ** 0.5) if scores.size else None,
+        "aicc": aicc if np.isfinite(aicc) else None,
+    }
+
+
 def fit(empirical: EmpiricalSemivariogram, names: list[str]) -> Semivariogram:
     """The best of the named models, as a Semivariogram; "nugget" or "linear" where the data show no range.
 
@@ -88,27 +107,14 @@ def fit(empirical: EmpiricalSemivariogram, names: list[str]) -> Semivariogram:
     names = [*WITHOUT_RANGE, *names]
     fits = [fit_model(name, lag_km, semivariance, used) for name in names]
     mean_squares = [float(used @ (fit.semivariance_at(lag_km) - semivariance) ** 2) for fit in fits]
-    aicc = [
-        corrected_aic(error, len(lag_km), fit.model.n_parameters) for error, fit in zip(mean_squares, fits, strict=True)
-    ]
+    n_parameters = [fit.model.n_parameters for fit in fits]
+    aicc = [corrected_aic(error, len(lag_km), p) for error, p in zip(mean_squares, n_parameters, strict=True)]
     scores = cross_validate(names, empirical, weight)
-    allowed = plausible(fits, structure_p_value(empirical), lag_km[-1])
+    p_value = structure_p_value(empirical)
+    allowed = plausible(fits, p_value, lag_km[-1])
     winner, reason = choose([names[m] for m in allowed], scores[allowed], [aicc[m] for m in allowed])
     chosen = allowed[winner]
     best, total = fits[chosen], float(used @ (semivariance - used @ semivariance) ** 2)
-    candidates = [
-        {
-            "name": fit.name,
-            "nugget": fit.nugget,
-            "partial_sill": fit.partial_sill,
-            "range_km": fit.range_km,
-            "shape": fit.named_shape,
-            "weighted_rmse": mean_squares[m] ** 0.5,
-            "cross_validated_rmse": float(scores[m].mean() ** 0.5) if scores.size else None,
-            "aicc": aicc[m] if np.isfinite(aicc[m]) else None,
-        }
-        for m, fit in enumerate(fits)
-    ]
     errors, se_model = _jackknife_fit(best, empirical, weight)
     shape = {"reach_km": float(lag_km[-1])} if best.name == "linear" else best.named_shape
     return Semivariogram(
@@ -126,7 +132,7 @@ def fit(empirical: EmpiricalSemivariogram, names: list[str]) -> Semivariogram:
         n_pairs=empirical.n_pairs[taken],
         se_block=empirical.se_block[taken],
         se_model=se_model,
-        reason=reason,
+        reason=why_nugget(p_value) if best.name == "nugget" else reason,
         warnings=tuple(_warnings(best, empirical, weight)),
-        candidates=tuple(candidates),
+        candidates=tuple(map(_candidate, fits, mean_squares, scores, aicc)),
     )

@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import kstest
 
 from stages.cli import InputError
-from stages.variogram.choose import choose, structure_p_value
+from stages.variogram.choose import choose, plausible, structure_p_value
 from stages.variogram.empirical import estimate, lag_edges_km
 from stages.variogram.fit import fit
 from stages.variogram.least_squares import fit_model, weights
@@ -73,6 +73,34 @@ def test_features_without_structure_give_a_nugget(scatter, simulate):
     assert (model.name, model.partial_sill, model.range_km) == ("nugget", 0.0, None)
     np.testing.assert_allclose(model.nugget, 0.5, rtol=0.02)
     assert any("no spatial structure" in warning for warning in model.warnings)
+
+
+@pytest.mark.parametrize("estimator", ["matheron", "cressie"])
+def test_features_that_are_all_the_same_give_a_nugget_of_0(scatter, estimator):
+    found = estimate(*scatter(200, 1), np.ones((200, 4)), edges_km=EDGES_KM, estimator=estimator)
+    model = fit(found, NAMES)
+    assert (model.name, model.nugget, model.partial_sill) == ("nugget", 0.0, 0.0)
+    assert model.reason.endswith("(p = 1)")
+
+
+def test_features_of_width_one_are_fitted(scatter):
+    latitude, longitude = scatter(400, 2)
+    northern = np.where(latitude > 0, 1.0, -1.0)[:, None]
+    assert fit(estimate(latitude, longitude, northern, edges_km=EDGES_KM), NAMES).name != "nugget"
+    shuffled = np.random.default_rng(0).permutation(northern)
+    assert fit(estimate(latitude, longitude, shuffled, edges_km=EDGES_KM), NAMES).name == "nugget"
+
+
+def test_only_a_nugget_is_plausible_without_significant_structure_and_never_with_it():
+    fits = [
+        fit_model(name, LAG_KM, 0.1 + 0.5 * MODELS["exponential"].share(LAG_KM / 200), EQUAL)
+        for name in ("nugget", "linear", "exponential")
+    ]
+    assert plausible(fits, 0.2, 18000) == [0]
+    assert plausible(fits, 0.001, 18000) == [2]  # a line only where no model has a plateau
+    assert plausible(fits, 0.001, 500) == [1, 2]
+    falling = [fit_model(fit.name, LAG_KM, np.linspace(0.5, 0.1, 40), EQUAL) for fit in fits]
+    assert plausible(falling, 0.001, 18000) == [0]
 
 
 def test_without_structure_p_values_are_uniform_and_with_structure_they_are_small(scatter, simulate):
