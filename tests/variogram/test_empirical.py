@@ -204,7 +204,9 @@ def test_one_photo_makes_no_pair():
 def test_a_feature_without_direction_is_named(pairs, value):
     features = random_features(40, 3)
     features[[7, 23]] = value
-    with pytest.raises(InputError, match=r"2 photos \(row 7, 23\).*have no direction.*dvc repro --force features"):
+    with pytest.raises(
+        InputError, match=r"features of row 7, 23 are NaN.*have no direction.*dvc repro --force features"
+    ):
         estimate(np.linspace(0, 9, 40), np.zeros(40), features, edges_km=EDGES_KM, pairs=pairs)
 
 
