@@ -51,6 +51,9 @@ def read_inputs(source: str, losses: list[str]) -> Inputs:
     data, names = Path("data", source), [*losses, *BASELINES]
     truth = data / "raw/geography/truth.json"
     ids_are_text = {"id_a": pl.String, "id_b": pl.String}
+    figures = ["semivariogram", "negatives"]
+    if (REPORTS / "variogram/groups.png").exists():  # only with variogram.groups
+        figures.append("groups")
     return Inputs(
         source=source,
         losses=losses,
@@ -61,9 +64,7 @@ def read_inputs(source: str, losses: list[str]) -> Inputs:
         model=read_model(Path("data/variogram/model.json")),
         empirical=pl.read_csv(_there(REPORTS / "variogram/empirical.csv")),
         pairs=pl.read_csv(_there(REPORTS / "variogram/example_pairs.csv"), schema_overrides=ids_are_text),
-        variogram_figures={
-            name: _there(REPORTS / f"variogram/{name}.png").read_bytes() for name in ("semivariogram", "negatives")
-        },
+        variogram_figures={name: _there(REPORTS / f"variogram/{name}.png").read_bytes() for name in figures},
         encoder=_read_json(data / "features/encoder.json"),
         places={split: read_features(data / "features" / split)[0] for split in ("train", "test")},
         coastlines=pl.read_csv(_there(data / "raw/geography/coastlines.csv")),

@@ -150,7 +150,7 @@ def unit_rows(features, rows: np.ndarray) -> np.ndarray:
         bad = np.unique(rows[is_bad])
         named = ", ".join(map(str, bad[:5])) + (", …" if len(bad) > 5 else "")
         raise InputError(
-            f"features of {len(bad)} photos (row {named}) are NaN, infinite or all 0, and have no direction; "
+            f"the features of row {named} are NaN, infinite or all 0, and have no direction; "
             "make the features again: dvc repro --force features"
         )
     unit /= length

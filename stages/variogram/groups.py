@@ -32,6 +32,11 @@ class Group:
         range_km = self.model.range_km
         return range_km if range_km is not None and range_km <= self.model.lag_km[-1] else None
 
+    @property
+    def range_se_km(self) -> float | None:
+        """Standard error of the range, None where there is none."""
+        return None if self.range_km is None else self.model.standard_errors["range_km"]
+
 
 def latitude_bands(latitude_deg: np.ndarray) -> list[str]:
     """Name of the 30-degree band of each latitude (n,), its southern edge first and within it."""
@@ -93,9 +98,12 @@ def note(group: Group, whole: Group) -> str:
         return "no spatial structure"
     if group.range_km is None:
         return f"range not reached within {reach_km:,.0f} km"
+    notes = []
+    if group.range_se_km is not None and group.range_se_km > group.range_km / 2:  # two errors reach 0
+        notes.append("range is uncertain")
     if whole.range_km is not None and reach_km < whole.range_km:
-        return f"its lags end at {reach_km:,.0f} km, before the range of all photos"
-    return ""
+        notes.append(f"lags end at {reach_km:,.0f} km, before the range of all photos")
+    return "; ".join(notes)
 
 
 def groups_table(groups: list[Group], whole: Group) -> pl.DataFrame:
@@ -112,7 +120,7 @@ def groups_table(groups: list[Group], whole: Group) -> pl.DataFrame:
                 "nugget": model.nugget,
                 "sill": None if model.name == "linear" else model.sill,
                 "range_km": group.range_km,
-                "range_se_km": None if group.range_km is None else model.standard_errors["range_km"],
+                "range_se_km": group.range_se_km,
                 "largest_lag_km": float(model.lag_km[-1]),
                 "note": note(group, whole),
             }

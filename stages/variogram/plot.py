@@ -140,8 +140,7 @@ def negatives_figure(lag_km: np.ndarray, distance: np.ndarray, edges_km: np.ndar
 def draw_group(ax: Axes, group: Group, colour: str, marker: str, width: float) -> None:
     """A group's lag bins as points and its model as a line over the lags fitted on, a bar where it has its range."""
     model = group.model
-    ends = "range not reached" if group.range_km is None else f"range {_in_km(group.range_km)}"
-    label = f"{group.name}: {'no structure' if model.name == 'nugget' else ends} ({group.n_photos:,} photos)"
+    label = f"{group.name}: {_range_of(group)} ({group.n_photos:,} photos)"
     ax.plot(model.lag_km, model.semivariance, marker, color=colour, ms=4, alpha=0.45, mew=0)
     ax.plot(_curve_km(model), model.semivariance_at(_curve_km(model)), color=colour, lw=width)
     ax.plot([], [], marker, ls="-", color=colour, lw=width, ms=5, label=label)  # the legend's, line and marker in one
@@ -149,9 +148,18 @@ def draw_group(ax: Axes, group: Group, colour: str, marker: str, width: float) -
         ax.plot(group.range_km, model.semivariance_at(group.range_km), "|", color=colour, ms=16, mew=2.5)
 
 
+def _range_of(group: Group) -> str:
+    if group.model.name == "nugget":
+        return "no structure"
+    if group.range_km is None:
+        return "range not reached"
+    error = "" if group.range_se_km is None else f" ± {_in_km(group.range_se_km)}"
+    return f"range {_in_km(group.range_km)}{error}"
+
+
 def groups_figure(groups: list[Group], whole: Group) -> Figure:
     """The models of the largest groups, those of short range first, and in black that of all photos."""
-    figure = Figure(figsize=(10.5, 5.5), layout="constrained")
+    figure = Figure(figsize=(11, 5.5), layout="constrained")
     ax = figure.subplots()
     draw_group(ax, whole, "k", "o", 3)
     largest = sorted(groups, key=lambda group: -group.n_photos)[: len(GROUPS)]

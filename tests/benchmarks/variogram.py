@@ -13,9 +13,7 @@ import time
 
 import gstools
 import numpy as np
-import skgstat
 import torch
-from scipy.spatial.distance import pdist
 
 from stages.cli import show_table
 from stages.geo import EARTH_RADIUS_KM, coordinates, great_circle_km, unit_vectors
@@ -26,6 +24,7 @@ from stages.variogram.exhaustive import sum_all_pairs
 from stages.variogram.fit import fit
 from stages.variogram.models import MODELS
 from stages.variogram.plot import FIGURE_DPI, variogram_figure
+from tests.benchmarks.variogram_fits import ours, practical_range_km, with_gstools, with_scikit_gstat
 
 EDGES_KM = lag_edges_km(0.1, 40)
 WIDTH = 768
@@ -129,89 +128,65 @@ def stratified(sizes: list[int]) -> None:
     show_table("Stratified pairs", ("photos", "seconds", "peak GB", "full lags"), rows)
 
 
-def gstools_range_km(latitude, longitude, features, edges_km) -> tuple[float, float, float]:
-    """Nugget, sill and practical range of GSTools' own estimate and exponential fit."""
-    centre, gamma = gstools.vario_estimate(
-        (latitude, longitude), list(features.T), edges_km.copy(), latlon=True, geo_scale=EARTH_RADIUS_KM
-    )
-    model = gstools.Exponential(latlon=True, geo_scale=EARTH_RADIUS_KM)
-    model.fit_variogram(centre, gamma * features.shape[1])
-    return model.nugget, model.nugget + model.var, model.len_scale * np.log(20)
-
-
-def scikit_gstat_fit(latitude, longitude, features) -> tuple[float, float, float]:
-    """Nugget, sill and practical range of scikit-gstat's own exponential fit to its own bins.
-
-    It has no great-circle distance and one variable: it gets chords in km, which are as good up to the range, and the
-    distances of the features in place of the variable's differences.
-    """
-    chord_edges_km = 2 * EARTH_RADIUS_KM * np.sin(EDGES_KM[1:] / 2 / EARTH_RADIUS_KM)
-    variogram = skgstat.Variogram(
-        EARTH_RADIUS_KM * unit_vectors(latitude, longitude),
-        features[:, 0],
-        bin_func=chord_edges_km,
-        model="exponential",
-        use_nugget=True,
-    )
-    variogram._diff = pdist(features)  # |f_i - f_j|, whose halved mean square is the semivariance of all variables
-    variogram.fit()
-    range_km, partial_sill, nugget = variogram.parameters
-    return nugget, nugget + partial_sill, range_km
-
-
 def recovery(sizes: list[int]) -> None:
-    """Medians over simulated worlds of nugget, sill and range, ours beside the others' single exponential."""
+    """Medians over simulated worlds of nugget, sill, practical range and the ranges of its parts."""
     n, n_worlds = sizes or (1500, 12)
-    rows, linear_km = [], np.linspace(0, HALF_CIRCUMFERENCE_KM, 41)
+    linear_km = np.linspace(0, HALF_CIRCUMFERENCE_KM, 41)
+    fits = {
+        "ours": (ours, EDGES_KM),
+        "GSTools, log bins": (with_gstools, EDGES_KM),
+        "GSTools, linear bins": (with_gstools, linear_km),
+        "scikit-gstat, log bins": (with_scikit_gstat, EDGES_KM),
+    }
+    rows = []
     for truth, structures in FIELDS.items():
-        found: dict[str, list] = {"ours": [], "GSTools, log bins": [], "GSTools, linear bins": []}
-        found["scikit-gstat, log bins"] = []
-        names, ranges = [], []
-        for seed in range(n_worlds):
-            latitude, longitude = places(n, seed)
-            features = field(latitude, longitude, structures, seed + 1000, width=64)
-            model = fit(estimate(latitude, longitude, features, edges_km=EDGES_KM), list(MODELS))
-            names.append(model.name)
-            ranges.append([part["range_km"] for part in model.structures()])
-            found["ours"].append((model.nugget, model.sill, model.range_km or np.nan))
-            found["GSTools, log bins"].append(gstools_range_km(latitude, longitude, features, EDGES_KM))
-            found["GSTools, linear bins"].append(gstools_range_km(latitude, longitude, features, linear_km))
-            found["scikit-gstat, log bins"].append(scikit_gstat_fit(latitude, longitude, features))
-        for name, values in found.items():
-            nugget, sill, range_km = np.nanmedian(values, axis=0)
-            low, high = np.nanpercentile(np.array(values)[:, 2], (25, 75))
-            rows.append((f"{truth}: {name}", f"{nugget:.3f}", f"{sill:.3f}", f"{range_km:.0f}", f"{high - low:.0f}"))
-        right = [r for name, r in zip(names, ranges, strict=True) if name == truth]
-        parts = " and ".join(f"{km:.3g}" for km in np.median(right, axis=0)) if right else "-"
-        rows.append((f"{truth}: ours, chosen in {len(right)} of {n_worlds}; its ranges {parts} km", "", "", "", ""))
-    title = f"True nugget {NUGGET}, sill {SILL}; exponential 500 km, nested 15 and 1500 km; {n} photos"
-    show_table(title, ("", "nugget", "sill", "range km", "IQR"), rows)
+        true_km = practical_range_km(*zip(*structures, strict=True))
+        parts = " and ".join(f"{km:.0f}" for _, km in structures)
+        rows.append((f"{truth}: truth", f"{NUGGET:.3f}", f"{SILL:.3f}", f"{true_km:.0f}", "", parts, ""))
+        worlds = [(*places(n, seed), seed) for seed in range(n_worlds)]
+        worlds = [(lat, lon, field(lat, lon, structures, seed + 1000, width=64)) for lat, lon, seed in worlds]
+        for name, (fit_world, edges_km) in fits.items():
+            found = [fit_world(*world, len(structures), edges_km) for world in worlds]
+            nugget, sill, range_km = np.nanmedian([(f.nugget, f.sill, f.range_km) for f in found], axis=0)
+            low, high = np.nanpercentile([f.range_km for f in found], (25, 75))
+            right = [f.parts_km for f in found if f.parts_km]
+            parts = " and ".join(f"{km:.1f}" for km in np.median(right, axis=0))
+            numbers = f"{nugget:.3f}", f"{sill:.3f}", f"{range_km:.0f}", f"{high - low:.0f}", parts
+            chosen = f"{len(right)} of {n_worlds}" if fit_world is ours else "told"
+            rows.append((f"{truth}: {name}", *numbers, chosen))
+    columns = ("", "nugget", "sill", "range km", "IQR", "parts' ranges km", "right model")
+    show_table(f"{n_worlds} worlds of {n} photos", columns, rows)
 
 
 def errors(sizes: list[int]) -> None:
-    """Coverage of two block errors against the true semivariogram; bias of stratified pairs against all pairs."""
+    """Share of the truth within two block errors; bias of stratified pairs against all pairs."""
     n, n_worlds = sizes or (1500, 20)
-    within: dict[str, list] = {"below 600 km": [], "above 600 km": []}
-    z, structures = [], FIELDS["exponential"]
-    ((partial_sill, range_km),) = structures
-    for seed in range(n_worlds):
-        latitude, longitude = places(n, seed)
-        features = field(latitude, longitude, structures, seed + 1000)
-        whole = estimate(latitude, longitude, features, edges_km=EDGES_KM)
-        drawn = estimate(
-            latitude, longitude, features, edges_km=EDGES_KM, pairs="stratified", n_pairs_per_lag=300, seed=seed
-        )
-        expected = NUGGET + partial_sill * -np.expm1(-np.log(20) * whole.lag_km / range_km)
-        is_in = np.abs(whole.semivariance - expected) <= 2 * whole.se_block
-        known = (whole.n_pairs >= 30) & np.isfinite(whole.se_block)
-        for name, side in zip(within, (whole.lag_km < 600, whole.lag_km >= 600), strict=True):
-            within[name].extend(is_in[known & side])
-        sampled = whole.n_pairs > 20 * drawn.n_pairs
-        z.extend(((drawn.semivariance - whole.semivariance) / drawn.se_sampling)[sampled])
-    rows = [(f"within two block errors of the truth, lags {name}", f"{np.mean(v):.2f}") for name, v in within.items()]
-    rows.append(("stratified against all pairs, in sampling errors: mean", f"{np.mean(z):.3f}"))
+    within: dict[str, list] = {}
+    z = []
+    for truth, structures in FIELDS.items():
+        true = {"nugget": NUGGET, "partial_sill": SILL - NUGGET}
+        true["range_km"] = practical_range_km(*zip(*structures, strict=True))
+        for seed in range(n_worlds):
+            latitude, longitude = places(n, seed)
+            features = field(latitude, longitude, structures, seed + 1000)
+            photos = {"edges_km": EDGES_KM, "seed": seed}
+            whole = estimate(latitude, longitude, features, **photos)
+            drawn = estimate(latitude, longitude, features, pairs="stratified", n_pairs_per_lag=300, **photos)
+            sampled = whole.n_pairs > 20 * drawn.n_pairs
+            z.extend(((drawn.semivariance - whole.semivariance) / drawn.se_sampling)[sampled])
+            expected = NUGGET + sum(s * -np.expm1(-np.log(20) * whole.lag_km / km) for s, km in structures)
+            is_in = np.abs(whole.semivariance - expected) <= 2 * whole.se_block
+            known = (whole.n_pairs >= 30) & np.isfinite(whole.se_block)
+            for name, side in (("below", whole.lag_km < 600), ("above", whole.lag_km >= 600)):
+                within.setdefault(f"{truth}: lags {name} 600 km", []).extend(is_in[known & side])
+            model = fit(whole, [truth])
+            for name, value in true.items():
+                is_in = abs(getattr(model, name) - value) <= 2 * model.standard_errors[name]
+                within.setdefault(f"{truth}: {name}", []).append(is_in)
+    rows = [(f"truth within two block errors, {name}", f"{np.mean(v):.2f}") for name, v in within.items()]
+    rows.append((f"stratified against all pairs, in sampling errors: mean of {len(z):,}", f"{np.mean(z):.3f}"))
     rows.append(("and standard deviation", f"{np.std(z):.3f}"))
-    show_table(f"{n_worlds} worlds of {n} photos", ("", "value"), rows)
+    show_table(f"{n_worlds} worlds of {n} photos of each kind", ("", "value"), rows)
 
 
 def photos(paths: list[str]) -> None:

@@ -59,6 +59,7 @@ def test_the_page_is_one_self_contained_file_and_the_same_bytes_again(tree, caps
     assert "A &amp; B" in text
     assert "R² −0.250" in text
     assert "weight_decay 0.000001, sigmas 1 16" in text
+    assert "each group of photos" not in text
     assert "best possible answer" in capsys.readouterr().out
 
     first = written(Path("reports"))
@@ -85,6 +86,13 @@ def test_no_prediction_is_better_than_the_best_possible(tree):
     inputs = read_inputs("world", ["infonce", "semivariogram"])
     best_km = nearest_km(inputs.places["test"], inputs.places["train"])
     assert all((error_km >= best_km - 1e-6).all() for error_km in inputs.errors_km.values())
+
+
+def test_the_groups_semivariograms_are_on_the_page_if_there_are_any(tree):
+    run = tree()
+    shutil.copy("reports/variogram/negatives.png", "reports/variogram/groups.png")
+    text = run.report()
+    assert text.count("the semivariogram of each group of photos") == 2  # alternative text and caption
 
 
 def test_a_mirrors_page_without_range_shows_no_truth_and_no_note_on_a_synthetic_world(tree, model):

@@ -1,7 +1,7 @@
 import gstools
 import numpy as np
 import pytest
-import skgstat.estimators
+import skgstat
 import torch
 
 from stages.cli import InputError
@@ -80,6 +80,23 @@ def test_equal_to_gstools(scatter):
     found = estimate(latitude, longitude, features, edges_km=edges_km)
     np.testing.assert_array_equal(found.n_pairs * 8, counts)
     np.testing.assert_allclose(found.semivariance, gamma * 8, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Perform analysis on 2 dimension data")  # it says so of several variables
+def test_equal_to_scikit_gstat(scatter):
+    latitude, longitude = scatter(200, 3)
+    features = random_features(200, 8)
+    edges_km = np.append(0, np.geomspace(5, 15000, 12))
+    theirs = skgstat.Variogram(
+        np.column_stack([latitude, longitude]),
+        features,
+        multivariate="aggregate",
+        dist_func=lambda a, b: float(great_circle_km(*a, *b)),
+        bin_func=edges_km[1:],
+    )
+    found = estimate(latitude, longitude, features, edges_km=edges_km)
+    np.testing.assert_array_equal(found.n_pairs, theirs.bin_count)
+    np.testing.assert_allclose(found.semivariance, theirs.experimental, rtol=1e-6)
 
 
 def test_cressie_is_scikit_gstats_for_one_degree_of_freedom():
@@ -187,7 +204,9 @@ def test_one_photo_makes_no_pair():
 def test_a_feature_without_direction_is_named(pairs, value):
     features = random_features(40, 3)
     features[[7, 23]] = value
-    with pytest.raises(InputError, match=r"2 photos \(row 7, 23\).*have no direction.*dvc repro --force features"):
+    with pytest.raises(
+        InputError, match=r"features of row 7, 23 are NaN.*have no direction.*dvc repro --force features"
+    ):
         estimate(np.linspace(0, 9, 40), np.zeros(40), features, edges_km=EDGES_KM, pairs=pairs)
 
 
