@@ -118,8 +118,10 @@ def load_encoder(model: str, pretrained: str, seed: int) -> Encoder:
     return Encoder(visual.to(device), transform, device, open_clip.get_model_config(model)["embed_dim"])
 
 
-# Weights take seconds to load, and a process works on many shards.
-loaded_encoder = functools.lru_cache(maxsize=1)(load_encoder)
+@functools.lru_cache(maxsize=1)
+def loaded_encoder(model: str, pretrained: str, seed: int) -> Encoder:
+    """load_encoder's, loaded once: it takes seconds, and a process works on many shards."""
+    return load_encoder(model, pretrained, seed)
 
 
 @contextmanager
