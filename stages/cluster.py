@@ -229,11 +229,19 @@ def workers(p: Cluster) -> Iterator[Workers]:
 
 
 def _knock(address: str) -> None:
-    """Raise InputError if nothing listens at an address HOST:PORT or ray://HOST:PORT; Ray itself tries for a minute."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not (host and port.isdigit()):
-        return  # a word of Ray's own, such as auto
-    try:
-        socket.create_connection((host, int(port)), TIMEOUT_SECONDS).close()
-    except OSError as error:
-        raise InputError(f"cluster.address: nothing answers at {address} ({error}); {START}") from None
+    """Raise InputError if no gRPC server, as Ray's are, answers at HOST:PORT or ray://HOST:PORT.
+
+    Ray itself tries for minutes.
+    """
+    host = address.removeprefix("ray://")
+    if ":" not in host or os.environ.get("RAY_USE_TLS") == "1":  # a word such as auto; certificates that Ray alone has
+        return
+    import grpc
+
+    with grpc.insecure_channel(host) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(TIMEOUT_SECONDS)
+        except grpc.FutureTimeoutError:
+            raise InputError(
+                f"cluster.address: no Ray cluster answers at {address} within {TIMEOUT_SECONDS:g} seconds; {START}"
+            ) from None
