@@ -12,6 +12,7 @@ import contextlib
 import os
 import shutil
 import socket
+import sys
 import tempfile
 import uuid
 from collections import deque
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+from tqdm import tqdm
 
 from stages.cli import InputError
 from stages.params import Cluster
@@ -80,7 +82,8 @@ class RayCluster:
 
         advance is told when a call has ended.  Raises InputError if a call does, or if its process is lost every time.
         """
-        need, n_at_once = _needs([node["Resources"] for node in self.ray.nodes() if node["Alive"]], on_gpu)
+        nodes = self._nodes()
+        need, n_at_once = _needs(list(nodes.values()), on_gpu)
         run = self.ray.remote(_run_on_node).options(**need, max_retries=MAX_RETRIES, scheduling_strategy="SPREAD")
         running = deque()
 
@@ -99,6 +102,12 @@ class RayCluster:
                 yield end_first()
         while running:
             yield end_first()
+        if lost := nodes.keys() - self._nodes().keys():
+            tqdm.write(f"{len(lost)} of {len(nodes)} nodes were lost; their calls ran on others", file=sys.stderr)
+
+    def _nodes(self) -> dict[str, dict]:
+        """Resources of the nodes that live, by their ids."""
+        return {node["NodeID"]: node["Resources"] for node in self.ray.nodes() if node["Alive"]}
 
     def _get(self, call: Call, answer) -> tuple[Any, int]:
         try:

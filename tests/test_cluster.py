@@ -111,7 +111,7 @@ def slow(marks, number, victim, out, *, n_cores, advance):
     return number
 
 
-def test_the_calls_of_a_node_that_is_lost_are_made_elsewhere(nodes, on_nodes, tmp_path):
+def test_the_calls_of_a_node_that_is_lost_are_made_elsewhere(nodes, on_nodes, tmp_path, capfd):
     marks, told = tmp_path / "marks", []
     marks.mkdir()
     victim = nodes.add_node(num_cpus=1)
@@ -128,6 +128,7 @@ def test_the_calls_of_a_node_that_is_lost_are_made_elsewhere(nodes, on_nodes, tm
     assert sum(told) == 12
     assert {path.name: path.read_text() for path in Path("out").iterdir()} == {str(i): f"whole {i}" for i in range(12)}
     assert len(list(marks.iterdir())) == 13  # one of them twice
+    assert capfd.readouterr().err == "1 of 4 nodes were lost; their calls ran on others\n"
 
 
 def test_an_error_that_a_person_can_mend_comes_back_as_it_was(on_nodes):
