@@ -131,12 +131,12 @@ class RayCluster:
     def _take_over(self, call: Call) -> None:
         """Take what a call wrote from the storage, and leave nothing of it there."""
         if self.storage:
-            files, root = fsspec.url_to_fs(self.storage)
             for path in call.writes:
                 with written_whole(path) as temporary:
-                    files.get_file(f"{root}/{path}", str(temporary))
-            for path in (*call.reads, *call.writes):
-                files.rm_file(f"{root}/{path}")
+                    _get(path, self.storage, temporary)
+            with _opened(self.storage) as (files, root):
+                for path in (*call.reads, *call.writes):
+                    files.rm_file(f"{root}/{path}")
 
 
 def _needs(nodes: list[dict], on_gpu: bool) -> tuple[dict[str, int], int]:
@@ -175,8 +175,7 @@ def _fetch(path: Path, shared: Path, storage: str | None) -> None:
     """Make a file of the storage, or if there is none of the shared folder, one of this folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if storage:
-        files, root = fsspec.url_to_fs(storage)
-        files.get_file(f"{root}/{path}", str(path))
+        _get(path, storage, path)
     elif (shared / path).exists():
         path.symlink_to(shared / path)
     else:
@@ -199,9 +198,26 @@ def _publish(path: Path, shared: Path, storage: str | None) -> None:
 
 
 def _put(path: Path, storage: str) -> None:
-    files, root = fsspec.url_to_fs(storage)
-    files.makedirs(f"{root}/{path.parent}", exist_ok=True)
-    files.put_file(str(path), f"{root}/{path}")
+    with _opened(storage) as (files, root):
+        files.makedirs(f"{root}/{path.parent}", exist_ok=True)
+        files.put_file(str(path), f"{root}/{path}")
+
+
+def _get(path: Path, storage: str, to: Path) -> None:
+    with _opened(storage) as (files, root):
+        files.get_file(f"{root}/{path}", str(to))
+
+
+@contextlib.contextmanager
+def _opened(storage: str) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
+    """A storage's file system and its path in it; whatever they raise becomes an InputError."""
+    try:
+        yield fsspec.url_to_fs(storage)
+    except Exception as error:  # each of fsspec's many file systems has errors of its own
+        raise InputError(
+            f"cluster.storage {storage} fails on {socket.gethostname()} ({type(error).__name__}: {error}); check the "
+            "URL, the network, the rights, and that the package which fsspec needs for it is installed there"
+        ) from None
 
 
 Workers = ThisMachine | RayCluster

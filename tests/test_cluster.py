@@ -150,6 +150,15 @@ def test_a_call_that_brings_down_each_process_ends(on_nodes, monkeypatch):
         list(on_nodes().map(die, [Call((), (Path("in/7"),))], ignored))
 
 
+@pytest.mark.parametrize(
+    ("storage", "reason"),
+    [("nothing://bucket", "ValueError: Protocol not known: nothing"), ("file:///proc/none", "FileNotFoundError")],
+)
+def test_a_storage_that_fails_is_named_with_its_reason(on_nodes, storage, reason):
+    with pytest.raises(InputError, match=rf"cluster.storage {storage} fails on .*{reason}.*check the URL"):
+        list(on_nodes(storage).map(double, files_of(1), ignored))
+
+
 def test_a_folder_that_nodes_do_not_see_is_named(on_nodes):
     with pytest.raises(InputError, match=r"node .* does not see /.*/in/0; let all nodes share .*cluster\.storage"):
         list(on_nodes().map(double, [Call((Path("in/0"), Path("out")), (Path("in/0"),))], ignored))
