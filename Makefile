@@ -17,5 +17,5 @@ lint: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml .constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint .constraints.txt --editable '.[dev]'
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --constraint .constraints.txt --editable '.[cluster,dev]'
 	touch $@

@@ -198,6 +198,13 @@ class Report(Section):
     n_examples: Annotated[int, Field(ge=1, le=50)]
 
 
+class Cluster(Section):
+    """Where the heavy stages run; no result depends on it."""
+
+    address: str | None
+    storage: str | None
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -208,6 +215,7 @@ class Params(Section):
     train: Train
     evaluate: Evaluate
     report: Report
+    cluster: Cluster
 
 
 def _keys_at(location: tuple[str | int, ...]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import os
 import time
+from functools import partial
 from hashlib import file_digest, sha256
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from stages.cli import InputError, run, show_table
-from stages.features.encoder import Encoder, load_encoder, write_encoder
+from stages.cluster import Call, Workers, workers
+from stages.features.encoder import loaded_encoder, write_encoder
 from stages.features.shard import center_shard, encode_shard, made_from, sum_of_features
 from stages.params import Features, load_params
 from stages.shards import SPLITS, keep_if_made_from, list_shards
@@ -33,7 +35,7 @@ def main() -> None:
     counts = {split: sum(n for name, n in n_photos.items() if name.parts[0] == split) for split in SPLITS}
     if not counts["train"]:
         raise InputError(f"{shards} holds no training photos; run the shard stage first: dvc repro shard")
-    encoder = load_encoder(p.model, p.pretrained, p.seed)
+    encoder = loaded_encoder(p.model, p.pretrained, p.seed)
     keep_if_made_from(out, _encoder_facts(p))
     unit_folder = out / UNCENTERED if p.center else out
     for folder in {out, unit_folder}:
@@ -41,7 +43,8 @@ def main() -> None:
 
     new = {name: n for name, n in n_photos.items() if made_from(_arrow(unit_folder, name)) != facts[name]}
     start = time.monotonic()
-    _embed(shards, unit_folder, new, facts=facts, encoder=encoder, batch_size=p.batch_size)
+    with workers(params.cluster) as machine:
+        _embed(machine, shards, unit_folder, new, facts, p)
     seconds = time.monotonic() - start
     mean = _center(unit_folder, out, n_photos, facts=facts) if p.center else None
     write_encoder(out / "encoder.json", encoder, p, mean, counts)
@@ -89,20 +92,17 @@ def _remove_others(folder: Path, names: list[Path]) -> None:
 
 
 def _embed(
-    shards: Path, out: Path, n_photos: dict[Path, int], *, facts: dict[Path, str], encoder: Encoder, batch_size: int
+    machine: Workers, shards: Path, out: Path, n_photos: dict[Path, int], facts: dict[Path, str], p: Features
 ) -> None:
     """Write the unit features of the shards that n_photos names."""
     with tqdm(total=sum(n_photos.values()), unit=" photos", mininterval=1, disable=not n_photos) as bar:
+        load, calls = partial(loaded_encoder, p.model, p.pretrained, p.seed), []
         for name in n_photos:
-            encode_shard(
-                shards / name.with_suffix(".parquet"),
-                _arrow(out, name),
-                encoder,
-                batch_size=batch_size,
-                facts=facts[name],
-                n_threads=len(os.sched_getaffinity(0)),
-                advance=bar.update,
-            )
+            files = shards / name.with_suffix(".parquet"), _arrow(out, name)
+            args = (*files, load, facts[name], p.batch_size)
+            calls.append(Call(args, files[:1], files[1:]))
+        for _ in machine.map(encode_shard, calls, bar.update, on_gpu=True):
+            pass
 
 
 def _center(unit_folder: Path, out: Path, n_photos: dict[Path, int], *, facts: dict[Path, str]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The image encoder: any open_clip model, with downloaded, local or seeded random weights."""
 
 import difflib
+import functools
 import json
 import logging
 import os
@@ -115,6 +116,12 @@ def load_encoder(model: str, pretrained: str, seed: int) -> Encoder:
     preprocessing = open_clip.transform.PreprocessCfg(**open_clip.get_model_preprocess_cfg(clip))
     transform = open_clip.transform.image_transform_v2(preprocessing, is_train=False)
     return Encoder(visual.to(device), transform, device, open_clip.get_model_config(model)["embed_dim"])
+
+
+@functools.lru_cache(maxsize=1)
+def loaded_encoder(model: str, pretrained: str, seed: int) -> Encoder:
+    """load_encoder's, loaded once: it takes seconds, and a process works on many shards."""
+    return load_encoder(model, pretrained, seed)
 
 
 @contextmanager

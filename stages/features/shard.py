@@ -31,19 +31,21 @@ def made_from(path: Path) -> str | None:
 def encode_shard(
     images: Path,
     out: Path,
-    encoder: Encoder,
-    *,
-    batch_size: int,
+    load: Callable[[], Encoder],
     facts: str,
-    n_threads: int,
+    batch_size: int,
+    *,
+    n_cores: int,
     advance: Callable,
 ) -> None:
     """Write the places and unit features of a Parquet shard; advance(n) is told after every n photos.
 
+    load: gives the encoder; a node of a cluster has to make its own.
     Each thread decodes and encodes a batch of its own: none waits for another, a GPU is fed by all of them, and the
     features do not depend on how many there are.
     Raises InputError if an image cannot be decoded or has no feature.
     """
+    encoder = load()
 
     def embed(batch: pa.RecordBatch) -> np.ndarray:
         photos = zip(batch["id"].to_pylist(), batch["image"].to_pylist(), strict=True)
@@ -55,9 +57,9 @@ def encode_shard(
         pq.ParquetFile(images) as file,
         written_whole(out) as temporary,
         _Writer(temporary, encoder.width, facts) as writer,
-        ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+        ThreadPoolExecutor(n_cores, initializer=torch.set_num_threads, initargs=(1,)) as pool,
     ):
-        for batch, feature in _in_order(pool, embed, file.iter_batches(batch_size), n_ahead=n_threads):
+        for batch, feature in _in_order(pool, embed, file.iter_batches(batch_size), n_ahead=n_cores):
             writer.write(batch.drop_columns("image"), feature)
             advance(len(batch))
 

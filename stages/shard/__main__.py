@@ -1,8 +1,7 @@
 """Stage 2: archives and CSVs to Parquet shards of checked images with their places."""
 
 import shutil
-from collections.abc import Callable
-from concurrent.futures import Executor
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,11 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from stages.cli import InputError, run, show_table
+from stages.cluster import Call, Workers, workers
 from stages.params import Data, Shard, load_params
 from stages.shard import spool, write
 from stages.shard.archive import list_photos
 from stages.shard.filter import NOT_WANTED
-from stages.shard.pool import process_pool
 from stages.shard.rows import FIRST_ROW
 from stages.shards import SPLITS, list_shards, written_whole
 
@@ -41,7 +40,7 @@ def is_whole(data: Data, split: str) -> bool:
     return wanted == "all" or (data.source == "hub" and len(set(wanted)) == OSV5M_ARCHIVES[split])
 
 
-def shard_split(raw: Path, out: Path, split: str, p: Shard, *, is_whole: bool, pool: Executor) -> dict[str, int]:
+def shard_split(raw: Path, out: Path, split: str, p: Shard, *, is_whole: bool, machine: Workers) -> dict[str, int]:
     """Write what is not there yet of the shards of a CSV's archives, and of the lists of what they leave out.
 
     Returns the number of rows that were not asked for, by why.
@@ -54,22 +53,24 @@ def shard_split(raw: Path, out: Path, split: str, p: Shard, *, is_whole: bool, p
     is_validation = spool.validation_rows(places, p) if split == "train" else np.zeros(places.n_rows, bool)
 
     with tqdm(total=len(index.hashes), desc=f"shard {split}", unit=" photos", mininterval=1) as progress:
-        for position, archive in enumerate(archives.values()):
-            listed = list_photos(archive)
-            photos = listed.with_columns(is_elsewhere=index.find(listed["id"]) != position)
-            photos, left_out = write.match(photos, spool.rows_of_archive(rows_file, position))
-            here = pl.Series(is_validation[photos["row"].to_numpy() - FIRST_ROW])
-            photos = photos.with_columns(split=pl.when(here).then(pl.lit("val")).otherwise(pl.lit(split)))
-            progress.update(len(listed) - len(photos))
-            write_archive(
-                archive,
-                photos,
-                left_out,
-                out,
-                short_side_px=p.short_side_px,
-                pool=pool,
-                advance=progress.update,
-            )
+
+        def calls() -> Iterator[Call]:
+            """A call for each archive whose shards are not there; made when its turn comes, as it holds the rows."""
+            for position, archive in enumerate(archives.values()):
+                listed = list_photos(archive)
+                photos = listed.with_columns(is_elsewhere=index.find(listed["id"]) != position)
+                photos, left_out = write.match(photos, spool.rows_of_archive(rows_file, position))
+                here = pl.Series(is_validation[photos["row"].to_numpy() - FIRST_ROW])
+                photos = photos.with_columns(split=pl.when(here).then(pl.lit("val")).otherwise(pl.lit(split)))
+                progress.update(len(listed) - len(photos))
+                call = call_for(archive, photos, left_out, out, p.short_side_px)
+                if call is None:
+                    progress.update(len(photos))
+                else:
+                    yield call
+
+        for _ in machine.map(write.write_archive, calls(), progress.update):
+            pass
 
     lost = spool.ids_without_photo(rows_file)
     n_lost = lost.select(pl.len()).collect(engine="streaming").item()
@@ -79,31 +80,17 @@ def shard_split(raw: Path, out: Path, split: str, p: Shard, *, is_whole: bool, p
     return {NOT_WANTED: places.n_not_wanted, "in archives not asked for": n_lost - len(lost)}
 
 
-def write_archive(
-    archive: Path,
-    photos: pl.DataFrame,
-    left_out: pl.DataFrame,
-    out: Path,
-    *,
-    short_side_px: int,
-    pool: Executor,
-    advance: Callable[[int], object],
-) -> None:
-    """Write an archive's shards, then the list of what they leave out; nothing if they are there.
-
-    photos, left_out: as write.match gives them, photos with a column split.  advance(n) is told after every n photos.
-    """
+def call_for(archive: Path, photos: pl.DataFrame, left_out: pl.DataFrame, out: Path, short_side_px: int) -> Call | None:
+    """The call of write.write_archive that makes an archive's shards; None if they are there."""
     split, number = archive.parent.name, int(archive.stem)
     listed = out / "rejected" / split / f"{number:05}.parquet"
     shards = {name: out / name / f"{number:05}.parquet" for name in SPLITS_OF[split]}
     facts = write.fingerprint(photos, left_out, short_side_px)
-    if all(write.is_made_from(path, facts) for path in [listed, *shards.values()]):
-        advance(len(photos))
-        return
-    unusable = write.write_shards(
-        archive, photos, shards, short_side_px=short_side_px, facts=facts, pool=pool, advance=advance
-    )
-    write.write_rejected(listed, pl.concat([left_out, unusable]), split, f"images/{split}/{archive.name}", facts)
+    # The list last: where it is, the shards are.
+    files = *shards.values(), listed
+    if all(write.is_made_from(path, facts) for path in files):
+        return None
+    return Call((archive, photos, left_out, shards, listed, short_side_px, facts), (archive,), files)
 
 
 def _remove_others(out: Path, split: str, numbers: set[int]) -> None:
@@ -118,11 +105,11 @@ def main() -> None:
     """Check the images and write them with their places as Parquet shards."""
     params = load_params()
     raw, out = (Path("data", params.data.source, name) for name in ("raw", "shards"))
-    shutil.rmtree(out / SPOOL, ignore_errors=True)
-    (out / SPOOL).mkdir(parents=True)
-    with process_pool() as pool:
+    with workers(params.cluster) as machine:
+        shutil.rmtree(out / SPOOL, ignore_errors=True)
+        (out / SPOOL).mkdir(parents=True)
         not_wanted = {
-            split: shard_split(raw, out, split, params.shard, is_whole=is_whole(params.data, split), pool=pool)
+            split: shard_split(raw, out, split, params.shard, is_whole=is_whole(params.data, split), machine=machine)
             for split in SPLITS_OF
         }
     shutil.rmtree(out / SPOOL)

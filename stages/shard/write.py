@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor
 from pathlib import Path
 
 import polars as pl
@@ -12,7 +11,7 @@ import pyarrow.parquet as pq
 
 from stages.shard.archive import read_photos
 from stages.shard.filter import NOT_WANTED
-from stages.shard.pool import in_order
+from stages.shard.pool import in_order, process_pool
 from stages.shards import PLACE_FIELDS, REJECTED_SCHEMA, SHARD_SCHEMA, written_whole
 
 VERSION = 1  # raised when the same photos and rows give other shards
@@ -59,6 +58,29 @@ def is_made_from(path: Path, facts: str) -> bool:
     return path.exists() and pq.read_schema(path).metadata.get(MADE_FROM) == facts.encode()
 
 
+def write_archive(
+    archive: Path,
+    photos: pl.DataFrame,
+    left_out: pl.DataFrame,
+    paths: dict[str, Path],
+    listed: Path,
+    short_side_px: int,
+    facts: str,
+    *,
+    n_cores: int,
+    advance: Callable[[int], object],
+) -> None:
+    """Write an archive's shards, by split of paths, then to listed what they leave out.
+
+    photos, left_out: as match gives them, photos with a column split.  advance(n) is told after every n photos.
+    """
+    unusable = write_shards(
+        archive, photos, paths, short_side_px=short_side_px, facts=facts, n_cores=n_cores, advance=advance
+    )
+    split = archive.parent.name
+    write_rejected(listed, pl.concat([left_out, unusable]), split, f"images/{split}/{archive.name}", facts)
+
+
 def write_shards(
     archive: Path,
     photos: pl.DataFrame,
@@ -66,20 +88,19 @@ def write_shards(
     *,
     short_side_px: int,
     facts: str,
-    pool: Executor,
+    n_cores: int,
     advance: Callable[[int], object],
 ) -> pl.DataFrame:
     """Write a shard for each split of paths; give back (id, reason) of the photos that could not be used.
 
-    photos: as match gives them, with a column split.  advance(n) is told after every n photos.
-    The processes of the pool read and decode; the shards do not depend on how many there are.
+    A process a core reads and decodes; the shards do not depend on how many there are.
     """
     chunks = list(photos.iter_slices(CHUNK))
     calls = ((archive, chunk["member"].to_list(), short_side_px) for chunk in chunks)
     left_out = []
     with contextlib.ExitStack() as stack:
         writers = {split: stack.enter_context(_Shard(path, facts)) for split, path in paths.items()}
-        for chunk, images in zip(chunks, in_order(pool, read_photos, calls), strict=True):
+        for chunk, images in zip(chunks, in_order(process_pool(n_cores), read_photos, calls), strict=True):
             is_usable = pl.Series([isinstance(image, bytes) for image in images])
             reasons = pl.Series("reason", [image for image in images if isinstance(image, str)], pl.String)
             left_out.append(chunk.filter(~is_usable).select("id").with_columns(reasons))

@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 
 from stages.cli import InputError, run, show_table
-from stages.params import load_params
+from stages.cluster import Workers, workers
+from stages.params import Variogram, load_params
 from stages.shards import read_features, written_whole
 from stages.variogram.empirical import EmpiricalSemivariogram, drive_numbers, estimate, lag_edges_km
 from stages.variogram.fit import fit
@@ -52,10 +53,15 @@ def _write_figure(figure, path: Path) -> None:
 def main() -> None:
     """Estimate and fit the semivariogram of the training features, and draw it."""
     params = load_params()
-    p = params.variogram
-    check_models(p.models)
+    check_models(params.variogram.models)
+    with workers(params.cluster) as machine:
+        write_all(params.variogram, Path("data") / params.data.source / "features" / "train", machine)
+
+
+def write_all(p: Variogram, folder: Path, machine: Workers) -> None:
+    """Write the model, the tables and the figures of a folder of features."""
     try:
-        places, features = read_features(Path("data") / params.data.source / "features" / "train")
+        places, features = read_features(folder)
     except ValueError as error:
         raise InputError(str(error)) from None
     latitude, longitude = places["latitude"].to_numpy(), places["longitude"].to_numpy()
@@ -71,6 +77,7 @@ def main() -> None:
         pairs=p.pairs,
         n_pairs_per_lag=p.n_pairs_per_lag,
         sequence=sequence if p.skip_same_sequence else None,
+        machine=machine,
         seed=p.seed,
     )
     empirical = estimate_photos()

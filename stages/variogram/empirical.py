@@ -2,17 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
-import torch
 from scipy.special import gammaln
 
 from stages.cli import InputError
+from stages.cluster import Workers
 from stages.geo import EARTH_RADIUS_KM, unit_vectors
 from stages.variogram.blocks import along_curve, spatial_blocks
 from stages.variogram.exhaustive import sum_all_pairs
-from stages.variogram.gpu import sum_all_pairs_on
 from stages.variogram.stratified import draw_pairs, sum_pairs
 
 EXHAUSTIVE_BELOW = 50_000  # photos; from there on a fixed number of pairs per lag is quicker
@@ -177,14 +175,16 @@ def estimate(
     n_pairs_per_lag: int = 20_000,
     sequence: Sequence[str | None] | None = None,
     photos: np.ndarray | None = None,
+    machine: Workers | None = None,
     seed: int = 0,
 ) -> EmpiricalSemivariogram:
     """Semivariance of features against great-circle lag.
 
     latitude, longitude: (n,) degrees. features: (n, d), an array or anything that gives rows for an array of row
     numbers; rows are brought to unit length. edges_km: (k + 1,), rising. pairs: exhaustive, stratified, or auto.
-    sequence: (n,), to leave out pairs of one sequence. photos: rows (m,) of those that take part, all if None. Raises
-    InputError for fewer than two photos and for features without a direction.
+    sequence: (n,), to leave out pairs of one sequence. photos: rows (m,) of those that take part, all if None.
+    machine: where all pairs are summed, here if None; stratified ones are so few that they are summed here.
+    Raises InputError for fewer than two photos and for features without a direction.
     """
     photos = np.arange(len(latitude)) if photos is None else photos
     n = len(photos)
@@ -196,8 +196,15 @@ def estimate(
     if pairs == "exhaustive" or (pairs == "auto" and n < EXHAUSTIVE_BELOW):
         order = np.lexsort((along_curve(vectors), blocks))
         unit = np.concatenate([unit_rows(features, rows) for rows in np.array_split(photos[order], n // 10_000 + 1)])
-        sum_all = partial(sum_all_pairs_on, torch.device("cuda")) if torch.cuda.is_available() else sum_all_pairs
-        sums = sum_all(vectors[order], unit, drives[order], blocks[order], edges_km, robust=estimator == "cressie")
+        sums = sum_all_pairs(
+            vectors[order],
+            unit,
+            drives[order],
+            blocks[order],
+            edges_km,
+            robust=estimator == "cressie",
+            machine=machine,
+        )
     else:
         i, j, lag_bin = draw_pairs(vectors, drives, edges_km, n_pairs_per_lag, seed)
         sums = sum_pairs(

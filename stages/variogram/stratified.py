@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from stages.geo import chord_km
-from stages.variogram.exhaustive import N_MOMENTS, bin_ends
+from stages.variogram.tiles import N_MOMENTS, bin_ends
 
 UNIFORM_DRAWS = 10_000_000
 DRAWS_AT_ONCE = 1_000_000

@@ -71,11 +71,11 @@ def compare(name: str, size: tuple[int, int], n: int, batch_size: int, folder: P
     batch = torch.stack([encoder.preprocess(Image.open(io.BytesIO(data))) for data in images[:batch_size]])
     n_cores = len(os.sched_getaffinity(0))
 
-    options = {"batch_size": batch_size, "facts": "", "n_threads": n_cores, "advance": lambda n: None}
+    options = {"batch_size": batch_size, "facts": "", "n_cores": n_cores, "advance": lambda n: None}
     seconds = fastest(
         {
             "encoder alone": lambda: [encoder.encode(batch) for _ in range(n // batch_size)],
-            "stage": lambda: encode_shard(shard, out, encoder, **options),
+            "stage": lambda: encode_shard(shard, out, lambda: encoder, **options),
             "plain loop": lambda: plain_loop(model, preprocess, images, batch_size, encoder.device),
         }
     )

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from stages.cli import InputError
 from stages.features import __main__ as command
-from stages.features.encoder import center, open_clip, read_encoder
+from stages.features.encoder import center, loaded_encoder, open_clip, read_encoder
 from stages.shards import SPLITS, read_features
 
 REPOSITORY = Path("params.yaml").resolve().parent
@@ -52,6 +52,7 @@ def embed(monkeypatch):
         with monkeypatch.context() as patch:
             command_encode_shard = command.encode_shard
             patch.setattr(command, "encode_shard", encode_shard)
+            loaded_encoder.cache_clear()  # a weights file may be another by now
             command.main()
         return embedded
 

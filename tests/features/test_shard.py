@@ -23,8 +23,8 @@ def encode(encoder, tmp_path):
 
     def run(images, batch_size=4, n_threads=2, encoder=encoder, out="out.arrow"):
         told = []
-        options = {"batch_size": batch_size, "facts": "these", "n_threads": n_threads, "advance": told.append}
-        encode_shard(images, tmp_path / out, encoder, **options)
+        options = {"batch_size": batch_size, "facts": "these", "n_cores": n_threads, "advance": told.append}
+        encode_shard(images, tmp_path / out, lambda: encoder, **options)
         return tmp_path / out, told
 
     return run

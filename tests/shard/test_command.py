@@ -15,7 +15,7 @@ import pytest
 from stages.cli import InputError
 from stages.params import load_params
 from stages.shard import __main__ as command
-from stages.shard import archive
+from stages.shard import archive, write
 from stages.shards import REJECTED_SCHEMA, SHARD_SCHEMA
 
 PARAMS_FILE = Path("params.yaml").resolve()
@@ -33,7 +33,7 @@ def place(number, sequence=None):
 def shard(tmp_path, monkeypatch, zipped, csv_of, photo):
     """A function that writes raw data, runs the stage in this process and reads its shards."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(command, "process_pool", lambda: ThreadPoolExecutor(1))
+    monkeypatch.setattr(write, "process_pool", lambda n_cores: ThreadPoolExecutor(1))
 
     def run(
         train_rows,

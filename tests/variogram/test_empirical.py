@@ -5,6 +5,7 @@ import skgstat
 import torch
 
 from stages.cli import InputError
+from stages.cluster import ThisMachine
 from stages.geo import EARTH_RADIUS_KM, great_circle_km, unit_vectors
 from stages.variogram.blocks import along_curve, spatial_blocks
 from stages.variogram.empirical import (
@@ -216,7 +217,8 @@ def test_the_number_of_threads_changes_no_byte(scatter):
     features = random_features(2300, 32).astype(np.float32)
     blocks = np.sort(spatial_blocks(vectors))
     one, three = (
-        sum_all_pairs(vectors, features, np.arange(2300), blocks, EDGES_KM, robust=True, n_threads=n) for n in (1, 3)
+        sum_all_pairs(vectors, features, np.arange(2300), blocks, EDGES_KM, robust=True, machine=ThisMachine(n))
+        for n in (1, 3)
     )
     assert one.tobytes() == three.tobytes()
     assert torch.get_num_threads() == threads

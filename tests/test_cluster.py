@@ -1,0 +1,259 @@
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from stages import cluster
+from stages.cli import InputError
+from stages.cluster import Call, RayCluster, ThisMachine, workers
+from stages.download import __main__ as download
+from stages.features import __main__ as features
+from stages.params import Cluster
+from stages.shard import __main__ as shard
+from stages.variogram import __main__ as variogram
+from stages.variogram import exhaustive
+
+ray = pytest.importorskip("ray", reason="the extra [cluster] is not installed")
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")  # Ray's own
+
+FIND_LOSS_QUICKLY = {
+    "health_check_initial_delay_ms": 0,
+    "health_check_period_ms": 200,
+    "health_check_failure_threshold": 5,
+}
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    """A Ray cluster of a head without cores and two nodes of one core each, as processes of this machine."""
+    from ray.cluster_utils import Cluster as TestCluster
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the nodes cannot import the tests
+    started = TestCluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": FIND_LOSS_QUICKLY})
+    for _ in range(2):
+        started.add_node(num_cpus=1)
+    yield started
+    started.shutdown()
+
+
+@pytest.fixture
+def on_nodes(nodes, tmp_path, monkeypatch):
+    """A function that gives the map over the cluster's nodes, with or without a storage; in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    with workers(Cluster(address=nodes.address, storage=None)) as machine:
+        assert isinstance(machine, RayCluster)
+        yield lambda storage=None: RayCluster(ray, storage)
+
+
+def double(path, out, *, n_cores, advance):
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(2 * path.read_bytes())
+    advance(1)
+    advance(2)
+    return n_cores
+
+
+def ignored(n_done):
+    pass
+
+
+def files_of(n):
+    """Calls that double files 0 to n - 1."""
+    Path("in").mkdir()
+    calls = []
+    for number in range(n):
+        path, out = Path(f"in/{number}"), Path(f"out/{number}")
+        path.write_text(f"{number},")
+        calls.append(Call((path, out), (path,), (out,)))
+    return calls
+
+
+def test_this_machine_makes_the_calls_in_order_as_the_results_are_asked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    calls, told = iter(files_of(3)), []
+    results = ThisMachine(5).map(double, calls, told.append)
+    assert next(results) == 5
+    assert Path("out/0").read_text() == "0,0,"
+    assert not Path("out/1").exists()
+    assert list(results) == [5, 5]
+    assert told == [1, 2] * 3
+
+
+@pytest.mark.parametrize("has_storage", [False, True])
+def test_nodes_write_the_files_that_this_machine_writes_and_leave_nothing_else(on_nodes, tmp_path, has_storage):
+    calls, told, storage = files_of(12), [], tmp_path / "storage"
+    machine = on_nodes(storage.as_uri() if has_storage else None)
+    assert list(machine.map(double, calls, told.append)) == [1] * 12
+    assert told == [3] * 12
+    assert {path.name: path.read_text() for path in Path("out").iterdir()} == {str(i): f"{i},{i}," for i in range(12)}
+    assert [path for path in storage.rglob("*") if path.is_file()] == []
+
+
+def test_a_shared_value_is_an_argument_like_others(on_nodes):
+    def total(values, number, *, n_cores, advance):
+        return float(values.sum()) + number
+
+    for machine in (ThisMachine(), on_nodes()):
+        values = machine.share(np.arange(1000.0))
+        calls = [Call((values, number)) for number in range(30)]
+        assert list(machine.map(total, calls, ignored)) == [499500.0 + number for number in range(30)]
+
+
+def slow(marks, number, victim, out, *, n_cores, advance):
+    node = ray.get_runtime_context().get_node_id()
+    (marks / f"{number} {node}").touch()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("half")
+    time.sleep(60 if node == victim else 0.1)
+    out.write_text(f"whole {number}")
+    advance(1)
+    return number
+
+
+def test_the_calls_of_a_node_that_is_lost_are_made_elsewhere(nodes, on_nodes, tmp_path, capfd):
+    marks, told = tmp_path / "marks", []
+    marks.mkdir()
+    victim = nodes.add_node(num_cpus=1)
+    calls = [Call((marks, i, victim.node_id, Path(f"out/{i}")), (), (Path(f"out/{i}"),)) for i in range(12)]
+    results = on_nodes().map(slow, calls, told.append)
+    with ThreadPoolExecutor(1) as beside:
+        found = beside.submit(list, results)
+        deadline = time.monotonic() + 60
+        while not list(marks.glob(f"* {victim.node_id}")):
+            assert time.monotonic() < deadline, "the node was given no call"
+            time.sleep(0.01)
+        nodes.remove_node(victim, allow_graceful=False)
+    assert found.result() == list(range(12))
+    assert sum(told) == 12
+    assert {path.name: path.read_text() for path in Path("out").iterdir()} == {str(i): f"whole {i}" for i in range(12)}
+    assert len(list(marks.iterdir())) == 13  # one of them twice
+    assert capfd.readouterr().err == "1 of 4 nodes were lost; their calls ran on others\n"
+
+
+def test_an_error_that_a_person_can_mend_comes_back_as_it_was(on_nodes):
+    def fail(*, n_cores, advance):
+        raise InputError("photo 7 is damaged; get it again")
+
+    with pytest.raises(InputError, match=r"^photo 7 is damaged; get it again$"):
+        list(on_nodes().map(fail, [Call(())], ignored))
+
+
+def test_a_call_that_brings_down_each_process_ends(on_nodes, monkeypatch):
+    def die(*, n_cores, advance):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(cluster, "MAX_RETRIES", 1)
+    Path("in").mkdir()
+    Path("in/7").touch()
+    with pytest.raises(InputError, match=r"worked on in/7 was lost 2 times .*look at the nodes' memory and logs"):
+        list(on_nodes().map(die, [Call((), (Path("in/7"),))], ignored))
+
+
+@pytest.mark.parametrize(
+    ("storage", "reason"),
+    [("nothing://bucket", "ValueError: Protocol not known: nothing"), ("file:///proc/none", "FileNotFoundError")],
+)
+def test_a_storage_that_fails_is_named_with_its_reason(on_nodes, storage, reason):
+    with pytest.raises(InputError, match=rf"cluster.storage {storage} fails on .*{reason}.*check the URL"):
+        list(on_nodes(storage).map(double, files_of(1), ignored))
+
+
+def test_a_folder_that_nodes_do_not_see_is_named(on_nodes):
+    with pytest.raises(InputError, match=r"node .* does not see /.*/in/0; let all nodes share .*cluster\.storage"):
+        list(on_nodes().map(double, [Call((Path("in/0"), Path("out")), (Path("in/0"),))], ignored))
+
+
+@pytest.mark.parametrize(
+    ("nodes_have", "on_gpu", "need"),
+    [
+        ([{"CPU": 4.0}, {"CPU": 2.0, "GPU": 1.0}], False, ({"num_cpus": 1, "num_gpus": 0}, 6)),
+        ([{"CPU": 4.0}, {"CPU": 2.0}], True, ({"num_cpus": 1, "num_gpus": 0}, 6)),
+        (
+            [{"CPU": 64.0}, {"CPU": 16.0, "GPU": 2.0}, {"CPU": 9.0, "GPU": 1.0}],
+            True,
+            ({"num_cpus": 8, "num_gpus": 1}, 3),
+        ),
+        ([{"CPU": 1.0, "GPU": 4.0}], True, ({"num_cpus": 1, "num_gpus": 1}, 4)),
+        ([{}], False, ({"num_cpus": 1, "num_gpus": 0}, 1)),
+    ],
+    ids=["cores", "no GPU", "GPUs with their cores", "more GPUs than cores", "head alone"],
+)
+def test_a_call_takes_a_core_or_a_gpu_with_its_share_of_the_cores(nodes_have, on_gpu, need):
+    assert cluster._needs(nodes_have, on_gpu) == need
+
+
+def test_without_ray_the_command_that_installs_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with (
+        pytest.raises(InputError, match=r"'auto', and Ray is not installed; run: pip install .*\.\[cluster\]"),
+        workers(Cluster(address="auto", storage=None)),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+@pytest.mark.parametrize("listens", [False, True], ids=["nothing listens", "another server"])
+def test_an_address_without_a_cluster_is_named_within_seconds(scheme, listens, monkeypatch):
+    monkeypatch.setattr(cluster, "TIMEOUT_SECONDS", 0.5)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        if listens:
+            other.listen()
+        address = f"{scheme}127.0.0.1:{other.getsockname()[1]}"
+        started = time.monotonic()
+        with (
+            pytest.raises(InputError, match=rf"no Ray cluster answers at {address} within 0.5 .*or set .* to null"),
+            workers(Cluster(address=address, storage=None)),
+        ):
+            pass
+        assert time.monotonic() - started < 5
+
+
+def test_no_address_is_this_machine():
+    with workers(Cluster(address=None, storage=None)) as machine:
+        assert machine == ThisMachine(len(os.sched_getaffinity(0)))
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """A folder with params and a small world; gives a function that sets the cluster's address."""
+    shutil.copy("params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    def set_address(address):
+        yaml = YAML()
+        params = yaml.load(Path("params.yaml"))
+        params["data"]["world"].update({"n_train": 300, "n_test": 20, "height_px": 32})
+        params["cluster"]["address"] = address
+        yaml.dump(params, Path("params.yaml"))
+
+    set_address(None)
+    download.main()
+    return set_address
+
+
+def outputs():
+    folders = "data/world/shards", "data/world/features", "data/variogram", "reports/variogram"
+    return {path: path.read_bytes() for folder in folders for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def test_the_stages_write_the_same_bytes_on_the_cluster(nodes, world, monkeypatch):
+    monkeypatch.setattr(exhaustive, "PART", 64)  # several calls, though there are few photos
+    for stage in (shard, features, variogram):
+        stage.main()
+    here = outputs()
+    assert len([path for path in here if path.suffix in (".parquet", ".arrow")]) > 10
+    for path in here:
+        path.unlink()
+    world(nodes.address)
+    for stage in (shard, features, variogram):
+        stage.main()
+    assert outputs() == here
