@@ -169,7 +169,7 @@ def about(n_test: int, source: str, encoder: dict) -> str:
 
 
 def facts(source: str, encoder: dict, training: dict[str, dict], model: Semivariogram) -> list[tuple[str, str]]:
-    """What ran, for the end of the page; how long it took stands nowhere, as the same run must make the same page.
+    """What ran, for the end of the page; how long it took stands beside it, as the same run must make the same page.
 
     training: by loss, the params of its training, among them a dict of the loss's own under its name.
     """
