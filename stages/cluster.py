@@ -32,7 +32,7 @@ INSTALL = "pip install -c .constraints.txt -e '.[cluster]'"
 START = "start the cluster, as with `ray start --head`, or set cluster.address to null"
 TIMEOUT_SECONDS = 5.0  # to reach the cluster's door
 MAX_RETRIES = 20  # of a call whose process or node is lost; one that brings down each has to end some time
-CALLS_AHEAD = 4  # for each core or GPU: calls that run, wait, or whose results wait
+CALLS_AHEAD = 2  # for each core or GPU: calls that run, wait, or whose results wait; their arguments and files are kept
 
 
 @dataclass(frozen=True)
