@@ -79,4 +79,6 @@ def in_words(facts: dict) -> str:
         refined, *sources = (100 * facts[f"validation_{name}_{key}"] for name in ("refined", *SOURCES))
         if refined < max(sources):
             worse.append(f"{km:,.0f} km ({refined:.1f} against {max(sources):.1f} %)")
-    return text + (f" There it is worse than the better of its two sources within {', '.join(worse)}." if worse else "")
+    return text + (
+        f" On them it is worse than the better of its two sources within {', '.join(worse)}." if worse else ""
+    )

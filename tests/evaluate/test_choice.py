@@ -86,6 +86,6 @@ def test_the_words_name_every_distance_at_which_the_chosen_is_worse_than_the_bet
     found = errors(model=[NEAR, LOST, LOST, LOST], knn=[LOST] * 4, strong=[CITY, CITY, CITY, LOST])
     assert choice.in_words(choice.describe(STRONG, found)) == (
         "By the nearest appearance with strength 8, chosen on 4 validation photos. "
-        "There it is worse than the better of its two sources within 1 km (0.0 against 25.0 %)."
+        "On them it is worse than the better of its two sources within 1 km (0.0 against 25.0 %)."
     )
     assert "worse" not in choice.in_words(choice.describe(MODEL, found))
