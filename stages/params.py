@@ -147,6 +147,7 @@ class HardNegative(Section):
     beta: NonNegative
 
 
+REFINED = "_refined"  # after a loss's name: its answer, refined
 LossName = Literal["infonce", "semivariogram", "residual_scaling", "distance_soft", "hard_negative"]
 
 
@@ -189,6 +190,7 @@ class Evaluate(Section):
     gallery_size: CountOrZero
     top_k: Annotated[int, Field(ge=1, le=1000)]
     n_bootstrap: Annotated[int, Field(ge=100)]
+    refine: Annotated[list[LossName], AfterValidator(_distinct)]
     seed: CountOrZero
 
 
@@ -255,11 +257,18 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     except YAMLError as error:
         raise InputError(f"{path} is not YAML: {error}") from None
     try:
-        return Params.model_validate(values)
+        params = Params.model_validate(values)
     except ValidationError as error:
         # A misspelt key is both unknown and missing: first the one that names the right key.
         errors = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
         raise InputError("\n".join(f"{path}: {_explain(e)}" for e in errors)) from None
+    for loss in params.evaluate.refine:
+        if loss not in params.train.losses:
+            raise InputError(
+                f"{path}: evaluate.refine: '{loss}' is not trained, train.losses is {params.train.losses}; "
+                "add it there, or take it out here"
+            )
+    return params
 
 
 def main() -> None:

@@ -32,6 +32,12 @@ def test_the_file_in_the_repository_is_valid():
         ("center: true", "center: 1", r"features\.center: 1 is wrong: should be a valid boolean"),
         ("source: world", "source: wold", r"data\.source: 'wold' is wrong: should be 'world', 'hub' or 'mirror'"),
         ("losses: [", "losses: [infonce, ", r"train\.losses: .* names one twice"),
+        (
+            "refine: [",
+            "refine: [hard_negative, ",
+            r"evaluate\.refine: 'hard_negative' is not trained, train\.losses is ",
+        ),
+        ("refine: [", "refine: [tripplet, ", r"evaluate\.refine\.0: 'tripplet' is wrong: should be 'infonce', "),
         ("losses: [", "losses: [tripplet, ", r"train\.losses\.0: 'tripplet' is wrong: should be 'infonce', "),
         (
             "bounding_box: null",

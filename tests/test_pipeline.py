@@ -184,6 +184,13 @@ def test_a_mirror_is_one_params_change_away(scratch_repository):
     assert "python -m stages.report" in dry_run(scratch_repository, ["data.source=mirror", "data.mirror.url=/photos"])
 
 
+@pytest.mark.parametrize("losses", [[], ["infonce"], ["semivariogram", "infonce"]])
+def test_the_losses_to_refine_may_be_any_or_none(scratch_repository, losses):
+    plan = dry_run(scratch_repository, [f"evaluate.refine={losses}"])
+    commands = {f"python -m stages.evaluate {loss}_refined" for loss in losses}
+    assert set(re.findall(r"^> (.*_refined)$", plan, re.MULTILINE)) == commands
+
+
 def test_the_readme_has_a_line_for_everything_in_the_house():
     for path in sorted(Path("stages").iterdir()):
         if path.suffix == ".py" or path.is_dir():

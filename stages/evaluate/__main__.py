@@ -1,4 +1,4 @@
-"""Evaluate a model or a baseline on the test photos: predictions, metrics with intervals, error-distance curve."""
+"""Evaluate a model, its refined answer or a baseline on the test photos: predictions, metrics, error-distance curve."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,14 +9,20 @@ import torch
 import typer
 
 from stages.cli import InputError, run, show_table
-from stages.evaluate import baselines, geocode, metrics
-from stages.evaluate.gallery import TopPlaces, embed_photos, embed_places, locate, read_gallery, sample
+from stages.evaluate import baselines, geocode, kriging, metrics
+from stages.evaluate.choice import SETTINGS, SOURCES, Setting, choose, describe, in_words
+from stages.evaluate.gallery import TopPlaces, embed_photos, embed_places, joined, locate, read_gallery, sample
+from stages.evaluate.refine import CANDIDATES, best_error_km, find_candidates, rank
 from stages.geo import great_circle_km
-from stages.params import Evaluate, load_params
+from stages.params import REFINED, Evaluate, load_params
 from stages.shards import FeatureRows, read_features, write_json, written_whole
+from stages.train.model import GeoCLIP
 from stages.train.release import GALLERY, load_release
+from stages.variogram.models import read_model
 
 MODELS, PREDICTIONS, REPORTS = Path("data/models"), Path("data/predictions"), Path("reports/evaluation")
+VARIOGRAM = Path("data/variogram/model.json")
+CHOICE_PHOTOS = 20_000  # of a larger validation split every second, third ... photo chooses the refinement
 CURVE_KM = np.geomspace(0.1, 20000, 107)  # twenty points a decade, up to half the Earth's circumference
 
 
@@ -40,25 +46,60 @@ def by_most_frequent(features: FeatureRows, training: Path, p: Evaluate) -> TopP
 BASELINES = {"image_knn": by_image_knn, "most_frequent": by_most_frequent}
 
 
-def by_model(release: Path, features: FeatureRows, p: Evaluate) -> TopPlaces:
-    """The places of the gallery that the model of a release folder finds most similar to each photo."""
+def open_model(name: str, p: Evaluate) -> tuple[GeoCLIP, tuple[np.ndarray, np.ndarray]]:
+    """The model called name and the gallery that it searches; raises InputError if there is none."""
+    release = MODELS / name
+    if not release.is_dir():
+        trained = sorted(path.name for path in MODELS.glob("*/"))
+        raise InputError(
+            f"{release} is missing; train it first: dvc repro train@{name}, "
+            f"or evaluate one of: {', '.join([*trained, *BASELINES])}"
+        )
     model = load_release(release).to("cuda" if torch.cuda.is_available() else "cpu")
     path = release / GALLERY if p.gallery == "train" else Path(p.gallery)
-    gallery = sample(read_gallery(path), p.gallery_size, p.seed)
+    return model, sample(read_gallery(path), p.gallery_size, p.seed)
+
+
+def by_model(name: str, features: FeatureRows, p: Evaluate) -> TopPlaces:
+    """The places of the gallery that the model finds most similar to each photo."""
+    model, gallery = open_model(name, p)
     return locate(model, embed_photos(model, features), gallery, embed_places(model, *gallery), p.top_k)
 
 
-def predict(name: str, features: FeatureRows, training: Path, p: Evaluate) -> TopPlaces:
-    """What the model or baseline called name says of every photo; raises InputError if there is none."""
-    if name in BASELINES:
-        return BASELINES[name](features, training, p)
-    if not (MODELS / name).is_dir():
-        trained = sorted(path.name for path in MODELS.glob("*/"))
+def by_refinement(loss: str, features: FeatureRows, source: Path, p: Evaluate) -> tuple[TopPlaces, dict]:
+    """The refined answer of a loss's model, and how it was chosen on the validation photos."""
+    model, gallery = open_model(loss, p)
+    photos, photo_features = read_features(source / "val")
+    if photos.is_empty():
         raise InputError(
-            f"{MODELS / name} is missing; train it first: dvc repro train@{name}, "
-            f"or evaluate one of: {', '.join([*trained, *BASELINES])}"
+            "there is no validation photo to choose the refinement by; "
+            "raise shard.validation_fraction, or take the loss out of evaluate.refine"
         )
-    return by_model(MODELS / name, features, p)
+    step = -(-len(photos) // CHOICE_PHOTOS)
+    places, training_features = read_features(source / "train")
+    training_places = tuple(places.select("latitude", "longitude").to_numpy().T)
+    training = kriging.index(*training_places, training_features)
+    known = gallery, training, training_places, read_model(VARIOGRAM), max(CANDIDATES, p.top_k)
+
+    errors_km: dict[Setting, list] = {setting: [] for setting in SETTINGS}
+    truth = photos.gather_every(step).select("latitude", "longitude").to_numpy()
+    for found in find_candidates(model, photo_features[::step], *known):
+        of_chunk, truth = truth[: len(found.latitude)], truth[len(found.latitude) :]
+        for setting, errors in errors_km.items():
+            errors.append(best_error_km(found, setting, *of_chunk.T))
+    errors_km = {setting: np.concatenate(errors) for setting, errors in errors_km.items()}
+    chosen = choose(errors_km)
+    ranked = [rank(found, chosen, p.top_k) for found in find_candidates(model, features, *known)]
+    return joined(ranked), describe(chosen, errors_km)
+
+
+def predict(name: str, features: FeatureRows, source: Path, p: Evaluate) -> tuple[TopPlaces, dict]:
+    """What the model, refined answer or baseline called name says of every photo, and facts about it, if any."""
+    if name in BASELINES:
+        return BASELINES[name](features, source / "train", p), {}
+    if name.endswith(REFINED):
+        return by_refinement(name.removesuffix(REFINED), features, source, p)
+    return by_model(name, features, p), {}
 
 
 def prediction_table(places: pl.DataFrame, top: TopPlaces) -> pl.DataFrame:
@@ -77,9 +118,11 @@ def prediction_table(places: pl.DataFrame, top: TopPlaces) -> pl.DataFrame:
 
 
 def main(
-    name: Annotated[str, typer.Argument(help="A loss with a model in data/models, image_knn or most_frequent.")],
+    name: Annotated[
+        str, typer.Argument(help="LOSS with a model in data/models, LOSS_refined, image_knn or most_frequent.")
+    ],
 ) -> None:
-    """Evaluate a model or a baseline on the test photos."""
+    """Evaluate a model, its refined answer or a baseline on the test photos."""
     params = load_params()
     p, source = params.evaluate, Path("data") / params.data.source
     places, features = read_features(source / "features" / "test")
@@ -87,7 +130,7 @@ def main(
         raise InputError(f"{source}/features/test holds no photo; an evaluation needs at least one")
     towns = geocode.read_towns(source / "raw" / "geography" / "places.csv")
 
-    top = predict(name, features, source / "features" / "train", p)
+    top, facts = predict(name, features, source / "features", p)
     predictions = prediction_table(places, top)
     error_km = predictions["error_km"].to_numpy()
     predicted_areas = geocode.areas(towns, top.latitude[:, 0], top.longitude[:, 0])
@@ -99,8 +142,10 @@ def main(
         predictions.write_parquet(temporary)
     with written_whole(REPORTS / f"{name}.csv") as temporary:
         curve.write_csv(temporary)
-    write_json(REPORTS / f"{name}.json", summary)
+    write_json(REPORTS / f"{name}.json", summary | facts)
     show_summary(name, summary)
+    if facts:
+        show_choice(facts)
 
 
 def show_summary(name: str, summary: dict[str, float]) -> None:
@@ -108,6 +153,14 @@ def show_summary(name: str, summary: dict[str, float]) -> None:
     keys = [key for key in summary if f"{key}_low" in summary]
     rows = [(key, *(_number(key, summary[key + end]) for end in ("", "_low", "_high"))) for key in keys]
     show_table(f"{name}, {summary['count']} test photos", ("metric", "value", "95 % from", "to"), rows)
+
+
+def show_choice(facts: dict) -> None:
+    """Print how an answer was refined, and on the validation photos it and its sources."""
+    keys = list(metrics.THRESHOLDS_KM)
+    rows = [(name, *(f"{facts[f'validation_{name}_{key}']:.1%}" for key in keys)) for name in (*SOURCES, "refined")]
+    show_table(f"the {facts['validation_count']} validation photos", ["", *keys], rows)
+    typer.echo(in_words(facts))
 
 
 def _number(key: str, value: float) -> str:

@@ -26,6 +26,13 @@ class TopPlaces:
     probability: np.ndarray | None  # (n, k)
 
 
+def joined(parts: Sequence[TopPlaces]) -> TopPlaces:
+    """The answers of several lots of photos as one, with as many places a photo as the shortest has."""
+    k = min(part.latitude.shape[1] for part in parts)
+    columns = ([getattr(part, name) for part in parts] for name in ("latitude", "longitude", "probability"))
+    return TopPlaces(*(None if c[0] is None else np.concatenate([values[:, :k] for values in c]) for c in columns))
+
+
 def read_gallery(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Latitudes and longitudes of a CSV with the columns LAT and LON, in degrees. Returns two (g,) float64, g >= 1.
 

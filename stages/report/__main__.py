@@ -25,14 +25,14 @@ PACKAGES = ("torch", "open_clip_torch", "numpy", "scipy", "polars", "pyarrow", "
 def main() -> None:
     """Write reports/index.html, its figures, and the summary for the README."""
     params = load_params()
-    inputs = read_inputs(params.data.source, params.train.losses)
+    inputs = read_inputs(params.data.source, params.train.losses, params.evaluate.refine)
     errors_km, metrics = inputs.errors_km, inputs.metrics
     # A gallery of other places, or of some of them only, is limited by those.
     if params.evaluate.gallery == "train" and params.evaluate.gallery_size == 0:
         best_km = content.nearest_km(inputs.places["test"], inputs.places["train"])
         errors_km = errors_km | {"best_possible": best_km}
         metrics = metrics | {"best_possible": summarize(best_km, {}, **BOOTSTRAP)}
-    differences = content.comparisons(errors_km, inputs.losses, **BOOTSTRAP)
+    differences = content.comparisons(errors_km, inputs.answers, **BOOTSTRAP)
     by_distance = content.results(metrics, content.DISTANCES)
 
     charts = draw(inputs, errors_km)
@@ -49,10 +49,11 @@ def main() -> None:
         by_distance=by_distance,
         by_area=content.results(inputs.metrics, content.AREAS),
         differences=content.difference_rows(differences),
+        refinements=content.refinements(inputs.metrics, inputs.errors_km, **BOOTSTRAP),
         paper_rows=content.paper_rows() if inputs.source == "hub" else [],
         rejected=content.count_reasons(inputs.rejected),
         model=inputs.model,
-        shown_label=content.LABELS[inputs.shown],
+        shown_label=content.label(inputs.shown),
         by_density=content.density_rows(inputs.places, errors_km[inputs.shown]),
         facts=content.facts(inputs.source, inputs.encoder, inputs.training, inputs.model),
         versions=", ".join(f"{name} {version(name)}" for name in PACKAGES),

@@ -5,8 +5,10 @@ import polars as pl
 from scipy.spatial import cKDTree
 
 from stages.evaluate.breakdown import by_density, density
+from stages.evaluate.choice import in_words
 from stages.evaluate.metrics import THRESHOLDS_KM, paired_difference
 from stages.geo import chord_km, unit_vectors
+from stages.params import REFINED
 from stages.variogram.models import Semivariogram
 
 BASELINE_LOSS = "infonce"
@@ -30,6 +32,12 @@ PAPER_ROWS = [
     ("the paper's loss", {"accuracy_25km": 21.5, "accuracy_200km": 52.1, "accuracy_750km": 72.1}),
     ("RFM S2, in the paper", {"accuracy_750km": 76.2}),
 ]
+
+
+def label(name: str) -> str:
+    """A loss, refined answer or baseline in words."""
+    loss = name.removesuffix(REFINED)
+    return LABELS[name] if loss == name else f"{LABELS[loss]}, refined"
 
 
 def percent(share: float | None) -> str:
@@ -77,7 +85,7 @@ def results(metrics: dict[str, dict], keys: dict[str, str]) -> list[dict]:
         rows.append(
             {
                 "name": name,
-                "label": LABELS[name],
+                "label": label(name),
                 "cells": cells,
                 "median_error": distance(values["median_error_km"]),
                 "geoscore": f"{values['geoscore']:,.0f}",
@@ -86,16 +94,34 @@ def results(metrics: dict[str, dict], keys: dict[str, str]) -> list[dict]:
     return rows
 
 
-def comparisons(errors_km: dict[str, np.ndarray], losses: list[str], *, n_bootstrap: int, seed: int) -> dict[str, dict]:
-    """Paired differences of each loss against infonce: {loss: {key: (difference, low, high)}}; {} without infonce.
+def comparisons(
+    errors_km: dict[str, np.ndarray], answers: list[str], *, n_bootstrap: int, seed: int
+) -> dict[str, dict]:
+    """Paired differences of each answer against infonce: {name: {key: (difference, low, high)}}; {} without infonce.
 
     errors_km: (n,) of every name, the same photos in the same order.
     """
-    if BASELINE_LOSS not in losses:
+    if BASELINE_LOSS not in answers:
         return {}
     base = errors_km[BASELINE_LOSS]
-    others = [loss for loss in losses if loss != BASELINE_LOSS]
-    return {loss: paired_difference(errors_km[loss], base, n_bootstrap=n_bootstrap, seed=seed) for loss in others}
+    others = [name for name in answers if name != BASELINE_LOSS]
+    return {name: paired_difference(errors_km[name], base, n_bootstrap=n_bootstrap, seed=seed) for name in others}
+
+
+def refinements(
+    metrics: dict[str, dict], errors_km: dict[str, np.ndarray], *, n_bootstrap: int, seed: int
+) -> list[tuple[str, str]]:
+    """Each refined answer's label, and in words how it was made and what it changes on the test photos."""
+    rows = []
+    for name in (name for name in metrics if name.endswith(REFINED)):
+        loss, text = name.removesuffix(REFINED), in_words(metrics[name])
+        if (errors_km[name] != errors_km[loss]).any():
+            change = paired_difference(errors_km[name], errors_km[loss], n_bootstrap=n_bootstrap, seed=seed)
+            gains = ((DISTANCES[key], *map(points, change[key])) for key in DISTANCES)
+            parts = (f"{gain} [{low}, {high}] within {within}" for within, gain, low, high in gains)
+            text += f" On the test photos, in points against {label(loss)} itself: {', '.join(parts)}."
+        rows.append((label(name), text))
+    return rows
 
 
 def is_sure(low: float, high: float) -> bool:
@@ -113,7 +139,7 @@ def difference_rows(differences: dict[str, dict]) -> list[dict]:
         ]
         d, low, high = by_key["median_error_km"]
         texts = {"value": f"{signed(d, 0)} km", "low": signed(low, 0), "high": signed(high, 0)}
-        rows.append({"name": loss, "label": LABELS[loss], "cells": [*cells, texts | {"is_sure": is_sure(low, high)}]})
+        rows.append({"name": loss, "label": label(loss), "cells": [*cells, texts | {"is_sure": is_sure(low, high)}]})
     return rows
 
 
@@ -122,7 +148,7 @@ def finding(metrics: dict[str, dict], differences: dict[str, dict]) -> str:
     if "semivariogram" not in differences:
         best = max(metrics, key=lambda name: metrics[name]["accuracy_25km"])
         share = percent(metrics[best]["accuracy_25km"])
-        return f"On this run, {LABELS[best]} places most photos within 25 km: {share} %."
+        return f"On this run, {label(best)} places most photos within 25 km: {share} %."
     parts, n_sure = [], 0
     for key, within in (("accuracy_25km", "25 km"), ("accuracy_200km", "200 km")):
         ours, theirs = (percent(metrics[name][key]) for name in ("semivariogram", BASELINE_LOSS))

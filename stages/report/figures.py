@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from stages.evaluate.metrics import THRESHOLDS_KM, accuracy_curve
-from stages.report.content import DISTANCES, LABELS
+from stages.params import REFINED
+from stages.report.content import DISTANCES, label
 from stages.variogram.models import Semivariogram
 from stages.world.truth import correlation, gradual_semivariance, threshold_semivariance
 
@@ -29,20 +30,27 @@ LAG_LABEL = "great-circle lag (km)"
 CURVE_KM = np.geomspace(0.1, 20_000, 200)
 
 
+def colour(name: str) -> str:
+    """Colour of a loss, of its refined answer, or of a baseline."""
+    return COLOURS[name.removesuffix(REFINED)]
+
+
 def error_curves(errors_km: dict[str, np.ndarray]) -> Figure:
     """Share of the photos within each distance, a line a name."""
     figure, ax = _chart()
     for name, error_km in errors_km.items():
         share = 100 * accuracy_curve(error_km, CURVE_KM)
         width = 1.5 if name in LINE_STYLES else 2
-        ax.plot(CURVE_KM, share, LINE_STYLES.get(name, "-"), color=COLOURS[name], lw=width, label=LABELS[name])
+        # A refined answer in its loss's colour, dash-dotted.
+        style = LINE_STYLES.get(name, "-." if name.endswith(REFINED) else "-")
+        ax.plot(CURVE_KM, share, style, color=colour(name), lw=width, label=label(name))
     for km, name in zip(THRESHOLDS_KM.values(), ("street", "city", "region", "country", "continent"), strict=True):
         ax.axvline(km, color="0.85", lw=0.8, zorder=0)
         at = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom"}
         ax.annotate(name, (km, 1.01), fontsize=9, color="0.35", **at)
     _log_km(ax)
     ax.set(xlabel="distance (km)", ylabel="photos placed within (%)", xlim=CURVE_KM[[0, -1]], ylim=(0, 100))
-    ax.legend(frameon=False, loc="upper left")
+    ax.legend(frameon=False, loc="best")
     return figure
 
 
@@ -52,8 +60,8 @@ def draw_accuracies(ax: Axes, metrics: dict[str, dict]) -> None:
     for index, (name, values) in enumerate(metrics.items()):
         x = np.arange(len(DISTANCES)) + (index - (len(metrics) - 1) / 2) * step
         value, low, high = (100 * np.array([values[key + end] for key in DISTANCES]) for end in ("", "_low", "_high"))
-        style = {"fmt": MARKERS.get(name, "D"), "ms": 4.5, "capsize": 2, "color": COLOURS[name]}
-        ax.errorbar(x, value, yerr=(value - low, high - value), label=LABELS[name], **style)
+        style = {"fmt": MARKERS.get(name, "D"), "ms": 4.5, "capsize": 2, "color": colour(name)}
+        ax.errorbar(x, value, yerr=(value - low, high - value), label=label(name), **style)
     ax.set_xticks(range(len(DISTANCES)), DISTANCES.values())
     ax.set(xlabel="placed within", ylabel="test photos (%)", ylim=(0, None))
     ax.grid(axis="y", color="0.92")
@@ -107,10 +115,10 @@ def learning_curves(curves: dict[str, pl.DataFrame]) -> Figure:
         "accuracy_25km": ("validation, within 25 km (%)", 100),
         "accuracy_200km": ("validation, within 200 km (%)", 100),
     }
-    for ax, (column, (label, scale)) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+    for ax, (column, (axis_label, scale)) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         for name, curve in curves.items():
-            ax.plot(curve["epoch"], scale * curve[column], ".-", color=COLOURS[name], lw=2, label=LABELS[name])
-        ax.set(xlabel="epoch", ylabel=label)
+            ax.plot(curve["epoch"], scale * curve[column], ".-", color=COLOURS[name], lw=2, label=label(name))
+        ax.set(xlabel="epoch", ylabel=axis_label)
         ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False)
     return figure

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from stages.cli import InputError
+from stages.params import REFINED
 from stages.shards import read_features
 from stages.variogram.models import Semivariogram, read_model
 
@@ -21,8 +22,8 @@ class Inputs:
 
     source: str
     losses: list[str]
-    predictions: dict[str, pl.DataFrame]  # by loss and baseline: the same test photos in the same order
-    metrics: dict[str, dict]  # by loss and baseline
+    predictions: dict[str, pl.DataFrame]  # by loss, refined answer and baseline: the same photos in the same order
+    metrics: dict[str, dict]  # by loss, refined answer and baseline
     curves: dict[str, pl.DataFrame]  # by loss, over its training
     training: dict[str, dict]  # by loss, the params of its training
     model: Semivariogram
@@ -37,8 +38,13 @@ class Inputs:
 
     @property
     def errors_km(self) -> dict[str, np.ndarray]:
-        """Error of each test photo, (n,), by loss and baseline."""
+        """Error of each test photo, (n,), by loss, refined answer and baseline."""
         return {name: table["error_km"].to_numpy() for name, table in self.predictions.items()}
+
+    @property
+    def answers(self) -> list[str]:
+        """The losses, each followed by its refined answer if it has one."""
+        return [name for name in self.predictions if name not in BASELINES]
 
     @property
     def shown(self) -> str:
@@ -46,9 +52,13 @@ class Inputs:
         return "semivariogram" if "semivariogram" in self.losses else self.losses[0]
 
 
-def read_inputs(source: str, losses: list[str]) -> Inputs:
-    """What every stage before the report wrote. Raises InputError for the first file that is missing."""
-    data, names = Path("data", source), [*losses, *BASELINES]
+def read_inputs(source: str, losses: list[str], refined: list[str]) -> Inputs:
+    """What every stage before the report wrote. Raises InputError for the first file that is missing.
+
+    refined: those of the losses that have a refined answer too.
+    """
+    answers = [name for loss in losses for name in (loss, f"{loss}{REFINED}") if name == loss or loss in refined]
+    data, names = Path("data", source), [*answers, *BASELINES]
     truth = data / "raw/geography/truth.json"
     ids_are_text = {"id_a": pl.String, "id_b": pl.String}
     figures = ["semivariogram", "negatives"]

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,15 +8,17 @@ import pytest
 
 from stages.cli import InputError
 from stages.evaluate import __main__ as command
+from stages.evaluate import refine
 from stages.geo import unit_vectors
 from stages.params import load_params
+from stages.variogram.models import write_model
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 TOWNS = "lat,lon,name,admin1,admin2,cc\n10,20,A,North,,AA\n-17,178,Nadi,Western,,FJ\n80,0,Pole,Ice,,NN\n"
 
 
 @pytest.fixture
-def pipeline(tmp_path, monkeypatch, write_features, model):
+def pipeline(tmp_path, monkeypatch, write_features, model, semivariogram):
     """A folder as the earlier stages leave it, with a model that finds the gallery's place nearest to a photo."""
     monkeypatch.chdir(tmp_path)
     world = PARAMS.model_copy(update={"data": PARAMS.data.model_copy(update={"source": "world"})})
@@ -26,6 +29,9 @@ def pipeline(tmp_path, monkeypatch, write_features, model):
     names = {"country": ["AA", "FJ", None], "region": ["North", None, None]}
     for split, places, areas in (("train", train, {}), ("test", test, names)):
         write_features(source / f"features/{split}/00000.arrow", *places, unit_vectors(*np.array(places)), **areas)
+    val = [10.02, -17.0, 88.0], [20.02, 178.1, -90.0]
+    write_features(source / "features/val/00000.arrow", *val, unit_vectors(*np.array(val)))
+    write_model(semivariogram(), Path("data/variogram/model.json"))
     geography = source / "raw" / "geography"
     geography.mkdir(parents=True)
     (geography / "places.csv").write_text(TOWNS)
@@ -107,3 +113,44 @@ def test_a_gallery_of_ones_own_is_searched(pipeline, monkeypatch):
     predictions, _ = read("infonce")
     assert predictions["predicted_latitude"].to_list() == [0] * 3
     assert predictions["top_probability"].to_list() == [[1.0]] * 3
+
+
+def test_a_refined_answer_says_how_it_was_chosen(pipeline, capsys):
+    command.main("infonce_refined")
+    predictions, refined = read("infonce_refined")
+    command.main("infonce")
+    plain, metrics = read("infonce")
+    # Model and image k-NN, both within 25 km on one of three validation photos, are equal to every mixture.
+    assert (refined["refined_by"], refined["refined_strength"], refined["validation_count"]) == ("model", 0, 3)
+    assert refined["validation_model_accuracy_25km"] == refined["validation_refined_accuracy_25km"]
+    assert predictions.drop("top_probability").equals(plain.drop("top_probability"))
+    assert metrics.items() <= refined.items()
+    assert "so this is the answer of the model." in capsys.readouterr().out
+
+
+def test_a_refined_answer_has_the_same_bytes_again_in_several_chunks(pipeline, monkeypatch):
+    command.main("infonce_refined")
+    paths = [Path("data/predictions/infonce_refined.parquet"), *Path("reports/evaluation").iterdir()]
+    first = [path.read_bytes() for path in paths]
+    monkeypatch.setattr(refine, "_PHOTO_CHUNK", 2)
+    command.main("infonce_refined")
+    assert [path.read_bytes() for path in paths] == first
+
+
+def test_of_many_validation_photos_some_choose_the_refinement(pipeline, monkeypatch):
+    monkeypatch.setattr(command, "CHOICE_PHOTOS", 2)
+    command.main("infonce_refined")
+    assert read("infonce_refined")[1]["validation_count"] == 2
+
+
+def test_a_refined_answer_needs_a_model_a_semivariogram_and_validation_photos(pipeline, write_features):
+    with pytest.raises(InputError, match="data/models/semivariogram is missing; train it first"):
+        command.main("semivariogram_refined")
+    write_features(Path("data/world/features/val/00000.arrow"), [], [], np.empty((0, 3)))
+    with pytest.raises(InputError, match="no validation photo to choose the refinement by; raise shard.validation_fr"):
+        command.main("infonce_refined")
+    Path("data/variogram/model.json").unlink()
+    shutil.rmtree("data/world/features/val")
+    write_features(Path("data/world/features/val/00000.arrow"), [1.0], [2.0], np.eye(3)[:1])
+    with pytest.raises(InputError, match="run the variogram stage first"):
+        command.main("infonce_refined")

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from stages.evaluate.__main__ import prediction_table
+from stages.evaluate.choice import IMAGE_KNN, MODEL, Setting, describe
 from stages.evaluate.gallery import TopPlaces
 from stages.evaluate.metrics import summarize
 from stages.params import load_params
@@ -60,9 +61,11 @@ def image(colour, kind="JPEG", size=(64, 48)):
 class Tree:
     """A project folder, the working folder, with params of its own and all that the report reads."""
 
-    def __init__(self, write_features, monkeypatch, source="world", losses=("infonce", "semivariogram"), n_test=12):
+    def __init__(
+        self, write_features, monkeypatch, source="world", losses=("infonce", "semivariogram"), refined=(), n_test=12
+    ):
         rng = np.random.default_rng(5)
-        self.data, self.losses = Path("data", source), list(losses)
+        self.data, self.losses, self.refined = Path("data", source), list(losses), list(refined)
         self.places = {}
         for split, n in (("train", 40), ("test", n_test)):
             town = rng.integers(0, 3, n)
@@ -84,7 +87,7 @@ class Tree:
         if source == "world":
             write_json(geography / "truth.json", truth.describe())
         self.write_variogram()
-        for name in (*losses, "image_knn", "most_frequent"):
+        for name in (*losses, "image_knn", "most_frequent", *(f"{loss}_refined" for loss in refined)):
             self.write_answers(name, rng)
         for loss in losses:
             self.write_training(loss)
@@ -95,7 +98,9 @@ class Tree:
         sections = {
             "data": PARAMS.data.model_copy(update={"source": self.data.name}),
             "train": PARAMS.train.model_copy(update={"losses": self.losses}),
-            "evaluate": PARAMS.evaluate.model_copy(update={"gallery": "train", "gallery_size": 0} | evaluate),
+            "evaluate": PARAMS.evaluate.model_copy(
+                update={"gallery": "train", "gallery_size": 0, "refine": self.refined} | evaluate
+            ),
             "report": PARAMS.report.model_copy(update={"n_examples": 1}),
         }
         monkeypatch.setattr(command, "load_params", lambda: PARAMS.model_copy(update=sections))
@@ -128,6 +133,10 @@ class Tree:
         predictions.write_parquet(f"data/predictions/{name}.parquet")
         areas = {"country": rng.random(len(test)) < 0.5}
         metrics = summarize(predictions["error_km"].to_numpy(), areas, n_bootstrap=100, seed=1)
+        if name.endswith("_refined"):
+            near, far = np.array([0.5, 20.0, 9000.0]), np.array([20.0, 20.0, 20.0])
+            chosen = Setting(8.0, "kriged")
+            metrics |= describe(chosen, {MODEL: near, IMAGE_KNN: near, chosen: far})
         write_json(Path(f"reports/evaluation/{name}.json"), metrics)
 
     def write_training(self, loss):

@@ -81,9 +81,27 @@ def test_the_numbers_of_the_page_are_those_of_the_evaluation(tree):
         assert f"<td>{values['geoscore']:,.0f}</td>" in text
 
 
+def test_a_refined_answer_has_its_rows_and_says_where_it_is_worse_than_its_sources(tree):
+    run = tree(refined=["semivariogram"])
+    text = run.report()
+    page = Page(text)
+    assert page.first_cells.count("semivariogram, refined") == 3  # by distance, against infonce, by area
+    values = run.metrics("semivariogram_refined")
+    assert f"<td>{100 * values['accuracy_200km']:.1f}<small>" in text
+    assert "By the kriged appearance with strength 8, chosen on 3 validation photos." in text
+    assert "worse than the better of its two sources within 1 km (0.0 against 33.3 %)." in text
+    assert "On the test photos, in points against semivariogram itself: " in text
+    assert "after training with this loss: semivariogram." in text
+    assert "dash-dotted ones are refined answers" in text
+
+
+def test_without_a_refined_answer_the_page_says_nothing_of_one(tree):
+    assert "refined" not in tree().report().replace("semivariogram_refined", "")
+
+
 def test_no_prediction_is_better_than_the_best_possible(tree):
     tree()
-    inputs = read_inputs("world", ["infonce", "semivariogram"])
+    inputs = read_inputs("world", ["infonce", "semivariogram"], [])
     best_km = nearest_km(inputs.places["test"], inputs.places["train"])
     assert all((error_km >= best_km - 1e-6).all() for error_km in inputs.errors_km.values())
 
@@ -143,7 +161,7 @@ def test_a_missing_input_is_named_with_the_way_out(tree, missing):
     tree()
     shutil.rmtree(missing) if Path(missing).is_dir() else Path(missing).unlink()
     with pytest.raises(InputError, match=rf"{missing} .*dvc repro"):
-        read_inputs("world", ["infonce", "semivariogram"])
+        read_inputs("world", ["infonce", "semivariogram"], [])
 
 
 def test_ids_of_digits_stay_text(tree):
@@ -152,6 +170,6 @@ def test_ids_of_digits_stay_text(tree):
     table.with_columns(lag_km=1.0, distance=0.1, expected_distance=0.2, z=1.0).write_csv(
         "reports/variogram/example_pairs.csv"
     )
-    pairs = read_inputs("world", ["infonce", "semivariogram"]).pairs
+    pairs = read_inputs("world", ["infonce", "semivariogram"], []).pairs
     assert pairs.row(0)[:3] == ("hard_negative", "00123", "12345678901234567")
     assert np.isfinite(pairs["z"][0])

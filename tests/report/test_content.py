@@ -4,6 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from stages.evaluate.choice import IMAGE_KNN, MODEL, describe
+from stages.evaluate.choice import in_words as choice_in_words
 from stages.evaluate.metrics import paired_difference, summarize
 from stages.geo import great_circle_km
 from stages.params import LossName
@@ -148,6 +150,26 @@ def test_reasons_are_counted_the_most_frequent_first():
 def test_every_loss_has_a_label():
     assert set(get_args(LossName)) <= set(content.LABELS)
     assert set(content.LABELS) == set(COLOURS)
+
+
+def test_a_refined_answer_is_labelled_by_its_loss():
+    assert content.label("semivariogram_refined") == "semivariogram, refined"
+    assert content.label("infonce_refined") == "GeoCLIP (infonce), refined"
+    assert content.label("image_knn") == "image k-NN, no training"
+
+
+def test_a_refined_answer_that_changes_nothing_is_not_compared():
+    error_km = np.array([0.5, 30.0])
+    facts = describe(MODEL, {MODEL: error_km, IMAGE_KNN: error_km})
+    errors_km = {"infonce": error_km, "infonce_refined": error_km}
+    ((label, text),) = content.refinements(
+        {"infonce": {}, "infonce_refined": facts}, errors_km, n_bootstrap=100, seed=1
+    )
+    assert label == "GeoCLIP (infonce), refined"
+    assert text == choice_in_words(facts)
+    errors_km["infonce_refined"] = np.array([0.5, 20.0])
+    ((_, text),) = content.refinements({"infonce": {}, "infonce_refined": facts}, errors_km, n_bootstrap=100, seed=1)
+    assert "against GeoCLIP (infonce) itself: 0.0 [0.0, 0.0] within 1 km, +50.0 [0.0, +100.0] within 25 km, " in text
 
 
 def test_the_papers_rows_have_a_cell_for_each_distance():
