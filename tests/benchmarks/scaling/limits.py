@@ -44,27 +44,27 @@ def limits(c: Costs, node: Node, gpu: Gpu) -> list[tuple[float, str, str, str]]:
         breaks_at(lambda n: scan_s(c, n), DAY),
         "shard",
         "the main process reads all rows again for each archive: over a day, whatever the nodes",
-        "several sources of fewer archives; better, spool the rows by archive",
+        "in code: spool the rows by archive; till then shard parts of the source in projects of their own",
     )
     add(
         memory / c.row_bytes,
         "shard",
         f"ids, cells and drives outgrow {gb} in the main process",
-        "several sources; validation by drives and cells then holds within each",
+        "parts of the source in projects of their own; validation is then drawn within each",
     )
     add(65_536 * PHOTOS_AN_ARCHIVE, "shard", "an archive's number has 16 bits, and wraps", "larger archives")
-    add(2.0**32, "shard", "a row's number has 32 bits", "several sources")
+    add(2.0**32, "shard", "a row's number has 32 bits", "the same")
     add(
         DAY / (c.row_s + c.call_s),
         "shard",
         "one process lists archives and matches rows: over a day",
-        "several sources",
+        "parts of the source in projects of their own",
     )
     add(
         DAY / c.center_s,
         "features",
         "one process takes the mean off: over a day",
-        "center on the nodes; features.center: false",
+        "in code: center on the nodes; or features.center: false",
     )
     add(
         memory / c.variogram_bytes * a_training_photo,
@@ -94,19 +94,19 @@ def limits(c: Costs, node: Node, gpu: Gpu) -> list[tuple[float, str, str, str]]:
         memory / (2 * WIDTH) * a_training_photo,
         "train",
         f"the features outgrow {gb}: random rows come from disk one after another",
-        "more memory; better, shuffle the shards and read each in order",
+        "more memory; in code: shuffle the shards and read each in order",
     )
     add(
         breaks_at(lambda n: n_training(n) * c.gather_row_s, 1.0),
         "train",
         "a step numbers all photos for over a second before it gathers a few (shards.FeatureRows)",
-        "number only the rows that are asked for",
+        "in code: number only the rows that are asked for",
     )
     add(
         breaks_at(lambda n: start_of_training_s(c, n, node), HOUR),
         "train",
         "every process checks and hashes all features before its first step: over an hour",
-        "digests that the feature shards carry",
+        "in code: digests that the feature shards carry",
     )
     add(
         memory / (c.split_bytes + 16) * a_training_photo,
@@ -124,7 +124,7 @@ def limits(c: Costs, node: Node, gpu: Gpu) -> list[tuple[float, str, str, str]]:
         breaks_at(lambda n: search_s(n, gpu), DAY),
         "evaluate",
         "exact search takes over a day on a GPU",
-        "a sampled or thinned gallery, an approximate index",
+        "a sampled or thinned gallery; in code: an approximate index",
     )
     add(
         breaks_at(lambda n: evaluate(c, n, gpu).cpu_s / node.cores, DAY),
