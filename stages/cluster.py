@@ -12,6 +12,7 @@ import contextlib
 import os
 import shutil
 import socket
+import sys
 import tempfile
 import uuid
 from collections import deque
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+from tqdm import tqdm
 
 from stages.cli import InputError
 from stages.params import Cluster
@@ -80,7 +82,8 @@ class RayCluster:
 
         advance is told when a call has ended.  Raises InputError if a call does, or if its process is lost every time.
         """
-        need, n_at_once = _needs([node["Resources"] for node in self.ray.nodes() if node["Alive"]], on_gpu)
+        nodes = self._nodes()
+        need, n_at_once = _needs(list(nodes.values()), on_gpu)
         run = self.ray.remote(_run_on_node).options(**need, max_retries=MAX_RETRIES, scheduling_strategy="SPREAD")
         running = deque()
 
@@ -99,6 +102,12 @@ class RayCluster:
                 yield end_first()
         while running:
             yield end_first()
+        if lost := nodes.keys() - self._nodes().keys():
+            tqdm.write(f"{len(lost)} of {len(nodes)} nodes were lost; their calls ran on others", file=sys.stderr)
+
+    def _nodes(self) -> dict[str, dict]:
+        """Resources of the nodes that live, by their ids."""
+        return {node["NodeID"]: node["Resources"] for node in self.ray.nodes() if node["Alive"]}
 
     def _get(self, call: Call, answer) -> tuple[Any, int]:
         try:
@@ -122,12 +131,12 @@ class RayCluster:
     def _take_over(self, call: Call) -> None:
         """Take what a call wrote from the storage, and leave nothing of it there."""
         if self.storage:
-            files, root = fsspec.url_to_fs(self.storage)
             for path in call.writes:
                 with written_whole(path) as temporary:
-                    files.get_file(f"{root}/{path}", str(temporary))
-            for path in (*call.reads, *call.writes):
-                files.rm_file(f"{root}/{path}")
+                    _get(path, self.storage, temporary)
+            with _opened(self.storage) as (files, root):
+                for path in (*call.reads, *call.writes):
+                    files.rm_file(f"{root}/{path}")
 
 
 def _needs(nodes: list[dict], on_gpu: bool) -> tuple[dict[str, int], int]:
@@ -166,8 +175,7 @@ def _fetch(path: Path, shared: Path, storage: str | None) -> None:
     """Make a file of the storage, or if there is none of the shared folder, one of this folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if storage:
-        files, root = fsspec.url_to_fs(storage)
-        files.get_file(f"{root}/{path}", str(path))
+        _get(path, storage, path)
     elif (shared / path).exists():
         path.symlink_to(shared / path)
     else:
@@ -190,9 +198,26 @@ def _publish(path: Path, shared: Path, storage: str | None) -> None:
 
 
 def _put(path: Path, storage: str) -> None:
-    files, root = fsspec.url_to_fs(storage)
-    files.makedirs(f"{root}/{path.parent}", exist_ok=True)
-    files.put_file(str(path), f"{root}/{path}")
+    with _opened(storage) as (files, root):
+        files.makedirs(f"{root}/{path.parent}", exist_ok=True)
+        files.put_file(str(path), f"{root}/{path}")
+
+
+def _get(path: Path, storage: str, to: Path) -> None:
+    with _opened(storage) as (files, root):
+        files.get_file(f"{root}/{path}", str(to))
+
+
+@contextlib.contextmanager
+def _opened(storage: str) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
+    """A storage's file system and its path in it; whatever they raise becomes an InputError."""
+    try:
+        yield fsspec.url_to_fs(storage)
+    except Exception as error:  # each of fsspec's many file systems has errors of its own
+        raise InputError(
+            f"cluster.storage {storage} fails on {socket.gethostname()} ({type(error).__name__}: {error}); check the "
+            "URL, the network, the rights, and that the package which fsspec needs for it is installed there"
+        ) from None
 
 
 Workers = ThisMachine | RayCluster

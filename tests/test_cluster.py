@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -8,11 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
 from stages import cluster
 from stages.cli import InputError
 from stages.cluster import Call, RayCluster, ThisMachine, workers
+from stages.download import __main__ as download
+from stages.features import __main__ as features
 from stages.params import Cluster
+from stages.shard import __main__ as shard
+from stages.variogram import __main__ as variogram
+from stages.variogram import exhaustive
 
 ray = pytest.importorskip("ray", reason="the extra [cluster] is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")  # Ray's own
@@ -111,7 +118,7 @@ def slow(marks, number, victim, out, *, n_cores, advance):
     return number
 
 
-def test_the_calls_of_a_node_that_is_lost_are_made_elsewhere(nodes, on_nodes, tmp_path):
+def test_the_calls_of_a_node_that_is_lost_are_made_elsewhere(nodes, on_nodes, tmp_path, capfd):
     marks, told = tmp_path / "marks", []
     marks.mkdir()
     victim = nodes.add_node(num_cpus=1)
@@ -128,6 +135,7 @@ def test_the_calls_of_a_node_that_is_lost_are_made_elsewhere(nodes, on_nodes, tm
     assert sum(told) == 12
     assert {path.name: path.read_text() for path in Path("out").iterdir()} == {str(i): f"whole {i}" for i in range(12)}
     assert len(list(marks.iterdir())) == 13  # one of them twice
+    assert capfd.readouterr().err == "1 of 4 nodes were lost; their calls ran on others\n"
 
 
 def test_an_error_that_a_person_can_mend_comes_back_as_it_was(on_nodes):
@@ -147,6 +155,15 @@ def test_a_call_that_brings_down_each_process_ends(on_nodes, monkeypatch):
     Path("in/7").touch()
     with pytest.raises(InputError, match=r"worked on in/7 was lost 2 times .*look at the nodes' memory and logs"):
         list(on_nodes().map(die, [Call((), (Path("in/7"),))], ignored))
+
+
+@pytest.mark.parametrize(
+    ("storage", "reason"),
+    [("nothing://bucket", "ValueError: Protocol not known: nothing"), ("file:///proc/none", "FileNotFoundError")],
+)
+def test_a_storage_that_fails_is_named_with_its_reason(on_nodes, storage, reason):
+    with pytest.raises(InputError, match=rf"cluster.storage {storage} fails on .*{reason}.*check the URL"):
+        list(on_nodes(storage).map(double, files_of(1), ignored))
 
 
 def test_a_folder_that_nodes_do_not_see_is_named(on_nodes):
@@ -203,3 +220,40 @@ def test_an_address_without_a_cluster_is_named_within_seconds(scheme, listens, m
 def test_no_address_is_this_machine():
     with workers(Cluster(address=None, storage=None)) as machine:
         assert machine == ThisMachine(len(os.sched_getaffinity(0)))
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """A folder with params and a small world; gives a function that sets the cluster's address."""
+    shutil.copy("params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+    def set_address(address):
+        yaml = YAML()
+        params = yaml.load(Path("params.yaml"))
+        params["data"]["world"].update({"n_train": 300, "n_test": 20, "height_px": 32})
+        params["cluster"]["address"] = address
+        yaml.dump(params, Path("params.yaml"))
+
+    set_address(None)
+    download.main()
+    return set_address
+
+
+def outputs():
+    folders = "data/world/shards", "data/world/features", "data/variogram", "reports/variogram"
+    return {path: path.read_bytes() for folder in folders for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def test_the_stages_write_the_same_bytes_on_the_cluster(nodes, world, monkeypatch):
+    monkeypatch.setattr(exhaustive, "PART", 64)  # several calls, though there are few photos
+    for stage in (shard, features, variogram):
+        stage.main()
+    here = outputs()
+    assert len([path for path in here if path.suffix in (".parquet", ".arrow")]) > 10
+    for path in here:
+        path.unlink()
+    world(nodes.address)
+    for stage in (shard, features, variogram):
+        stage.main()
+    assert outputs() == here

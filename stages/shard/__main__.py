@@ -105,9 +105,9 @@ def main() -> None:
     """Check the images and write them with their places as Parquet shards."""
     params = load_params()
     raw, out = (Path("data", params.data.source, name) for name in ("raw", "shards"))
-    shutil.rmtree(out / SPOOL, ignore_errors=True)
-    (out / SPOOL).mkdir(parents=True)
     with workers(params.cluster) as machine:
+        shutil.rmtree(out / SPOOL, ignore_errors=True)
+        (out / SPOOL).mkdir(parents=True)
         not_wanted = {
             split: shard_split(raw, out, split, params.shard, is_whole=is_whole(params.data, split), machine=machine)
             for split in SPLITS_OF

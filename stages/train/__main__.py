@@ -1,7 +1,6 @@
 """Train GeoCLIP's heads with one of the losses; write a release folder and a learning curve."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +13,7 @@ from stages.cli import InputError, run, show_table
 from stages.params import Params, load_params
 from stages.shards import written_whole
 from stages.train.card import model_card
+from stages.train.launch import launch
 from stages.train.loop import Run, train
 from stages.train.losses import LOSSES
 from stages.train.ranks import Ranks, is_launched, joined
@@ -32,15 +32,9 @@ def main(name: Annotated[str, typer.Argument(metavar="LOSS", help=f"One of: {', 
         raise InputError(f"loss '{name}' is not known; choose one of: {', '.join(LOSSES)}")
     params = load_params()
     if params.train.n_processes > 1 and not is_launched():
-        sys.exit(launch(params.train.n_processes, name))
+        sys.exit(launch(params.train.n_processes, ["-m", "stages.train", name]))
     with joined(params.train.batch_size) as (ranks, device):
         train_and_write(name, params, ranks, device)
-
-
-def launch(n_processes: int, name: str) -> int:
-    """Run this stage under torchrun in several processes. Returns the exit code."""
-    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(n_processes)]
-    return subprocess.call([sys.executable, "-m", *torchrun, "-m", "stages.train", name])
 
 
 def train_and_write(name: str, params: Params, ranks: Ranks, device: torch.device) -> None:

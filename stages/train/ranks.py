@@ -4,6 +4,8 @@ Not the gradients alone are shared, as for a plain classifier: a photo's negativ
 """
 
 import os
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, distributed
-from torch.distributed.nn.functional import all_gather
 
 from stages.cli import InputError
 
@@ -39,7 +40,7 @@ class Ranks:
         """
         if self.size == 1:
             return embedding
-        embedded_by_all = torch.cat(all_gather(embedding))
+        embedded_by_all = _Gather.apply(embedding)
         position = np.empty(n_batch + n_queue, np.int64)
         shares = self._shares(n_batch, n_queue)
         position[shares.ravel()] = np.arange(shares.size)
@@ -62,6 +63,22 @@ class Ranks:
         return np.concatenate([batch.reshape(self.size, -1), queue.reshape(self.size, -1)], axis=1)
 
 
+class _Gather(torch.autograd.Function):
+    """Rows (m, e) of all processes as one tensor (size m, e); a row's gradient is the sum of what all have for it."""
+
+    @staticmethod
+    def forward(ctx, own: Tensor) -> Tensor:
+        parts = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, own.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        distributed.all_reduce(total)
+        return total.chunk(distributed.get_world_size())[distributed.get_rank()]
+
+
 def is_launched() -> bool:
     """Whether this process was started by torchrun."""
     return "TORCHELASTIC_RUN_ID" in os.environ
@@ -77,6 +94,7 @@ def joined(batch_size: int) -> Iterator[tuple[Ranks, torch.device]]:
     if not is_launched():
         yield Ranks(), torch.device("cuda" if has_gpu else "cpu")
         return
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if has_gpu else torch.device("cpu")
     distributed.init_process_group("nccl" if has_gpu else "gloo", device_id=device if has_gpu else None)
     try:
@@ -88,3 +106,10 @@ def joined(batch_size: int) -> Iterator[tuple[Ranks, torch.device]]:
         yield ranks, device
     finally:
         distributed.destroy_process_group()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent ends: a parent that is killed cannot tell it, and a rerun must be alone."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

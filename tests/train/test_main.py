@@ -1,5 +1,9 @@
 import json
+import os
 import shutil
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +16,7 @@ import stages
 from stages.cli import InputError
 from stages.train import loop
 from stages.train.__main__ import main
+from stages.train.launch import launch
 from stages.train.model import seeded_model
 from stages.train.release import load_release, write_release
 from stages.variogram.models import Semivariogram, write_model
@@ -188,3 +193,56 @@ def test_two_processes_train_to_the_weights_of_one(name, queue_size, monkeypatch
         # Adam turns the rounding of a gradient near zero into a part of a step: compare with how far all steps went.
         torch.testing.assert_close(together.state_dict()[key], weight, rtol=0, atol=float(1e-3 * moved + 1e-7))
     assert len(Path("reports/training", f"{name}.csv").read_text().splitlines()) == len(curve.splitlines())
+
+
+# As the stage does, but with checkpoints that are soon there.
+TRAIN = (
+    "import sys; from stages.cli import run; from stages.train import __main__ as command, loop;"
+    "loop.CHECKPOINT_SECONDS = 0; sys.argv[1:] = ['infonce']; run(command.main)"
+)
+
+
+def kill_one_process(when):
+    """Kill one of this process's children with the last number when the condition is met."""
+    deadline = time.monotonic() + 60
+    while not when():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    children = [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
+    commands = {int(pid): Path("/proc", pid, "cmdline").read_bytes() for pid in children}
+    os.kill(max(pid for pid, command in commands.items() if b"CHECKPOINT_SECONDS" in command), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("n_processes", [2, 4])
+def test_when_one_process_is_killed_all_go_on_from_the_checkpoint_to_the_same_bytes(n_processes, monkeypatch, capfd):
+    monkeypatch.setenv("PYTHONPATH", str(Path(stages.__file__).parent.parent))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    set_params(epochs=10, batch_size=16)
+    assert launch(n_processes, ["-c", TRAIN]) == 0
+    whole = outputs("infonce")
+    capfd.readouterr()
+    shutil.rmtree("data/models")
+    with ThreadPoolExecutor(1) as beside:
+        killing = beside.submit(kill_one_process, Path("data/checkpoints/infonce.pt").exists)
+        assert launch(n_processes, ["-c", TRAIN]) == 0
+    killing.result()
+    assert outputs("infonce") == whole
+    assert "a training process was killed (SIGKILL)" in capfd.readouterr().err
+
+
+def test_an_error_of_a_process_is_said_once_by_each_and_not_tried_again(monkeypatch, capfd):
+    monkeypatch.setenv("PYTHONPATH", str(Path(stages.__file__).parent.parent))
+    shutil.rmtree("data/world/features/train")
+    assert launch(2, ["-m", "stages.train", "infonce"]) == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert 1 <= len(lines) <= 2  # the second may be ended before it can speak
+    assert all(line.startswith("error: data/world/features/train holds no feature shards") for line in lines)
+
+
+def test_a_training_that_is_killed_again_and_again_ends(monkeypatch, capfd):
+    monkeypatch.setattr("stages.train.launch.MAX_RESTARTS", 1)
+    assert launch(2, ["-c", "import os; os.kill(os.getpid(), 9)"]) == 1
+    assert capfd.readouterr().err.splitlines() == [
+        *["a training process was killed (SIGKILL)"] * 2,
+        "error: training was killed 2 times; is there memory enough?",
+    ]
