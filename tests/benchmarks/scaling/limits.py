@@ -1,0 +1,141 @@
+"""From how many photos on something breaks, and what to do then."""
+
+import math
+from collections.abc import Callable
+
+from tests.benchmarks.scaling.model import (
+    DAY,
+    HOUR,
+    PHOTOS_AN_ARCHIVE,
+    VALIDATION_SHARE,
+    WIDTH,
+    Costs,
+    Gpu,
+    Node,
+    all_pairs,
+    evaluate,
+    n_training,
+    scan_s,
+    search_s,
+    start_of_training_s,
+)
+
+
+def breaks_at(cost: Callable[[float], float], limit: float) -> float:
+    """The number of photos at which a rising cost reaches its limit."""
+    low, high = 1e4, 1e15
+    while high / low > 1.0001:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if cost(middle) >= limit else (middle, high)
+    return high
+
+
+def limits(c: Costs, node: Node, gpu: Gpu) -> list[tuple[float, str, str, str]]:
+    """(photos, stage, what breaks, what to do), by photos."""
+    memory, gb, gpu_gb = node.memory_bytes, f"{node.memory_bytes / 1e9:.0f} GB", f"{gpu.memory_bytes / 1e9:.0f} GB"
+    a_training_photo = 1 / (1 - VALIDATION_SHARE)
+    storage_bytes = c.archive_bytes + 2 * c.shard_bytes + c.feature_bytes
+    found = []
+
+    def add(n: float, stage: str, what: str, way_out: str) -> None:
+        found.append((n, stage, what, way_out))
+
+    add(
+        breaks_at(lambda n: scan_s(c, n), DAY),
+        "shard",
+        "the main process reads all rows again for each archive: over a day, whatever the nodes",
+        "in code: spool the rows by archive; till then shard parts of the source in projects of their own",
+    )
+    add(
+        memory / c.row_bytes,
+        "shard",
+        f"ids, cells and drives outgrow {gb} in the main process",
+        "parts of the source in projects of their own; validation is then drawn within each",
+    )
+    add(65_536 * PHOTOS_AN_ARCHIVE, "shard", "an archive's number has 16 bits, and wraps", "larger archives")
+    add(2.0**32, "shard", "a row's number has 32 bits", "the same")
+    add(
+        DAY / (c.row_s + c.call_s),
+        "shard",
+        "one process lists archives and matches rows: over a day",
+        "parts of the source in projects of their own",
+    )
+    add(
+        DAY / c.center_s,
+        "features",
+        "one process takes the mean off: over a day",
+        "in code: center on the nodes; or features.center: false",
+    )
+    add(
+        memory / c.variogram_bytes * a_training_photo,
+        "variogram",
+        f"coordinates, drives and grid outgrow {gb} in the main process",
+        "a part of the photos (shard.filter.fraction): the error depends on the 20,000 pairs a lag, hardly on n",
+    )
+    add(
+        math.sqrt(2.0**63) * a_training_photo,
+        "variogram",
+        "a pair's number has 63 bits",
+        "a part of the photos",
+    )
+    add(
+        breaks_at(lambda n: all_pairs(c, n, 64, node, gpu).seconds, DAY),
+        "variogram",
+        "all pairs take over a day on 64 GPUs",
+        "variogram.pairs: auto, which is stratified from 50,000 photos on",
+    )
+    add(
+        gpu.memory_bytes / 2 / (2 * WIDTH) * a_training_photo,
+        "train",
+        f"the features outgrow half of {gpu_gb}: the host gathers each step's rows",
+        "a larger GPU, a narrower encoder, or a part of the photos",
+    )
+    add(
+        memory / (2 * WIDTH) * a_training_photo,
+        "train",
+        f"the features outgrow {gb}: random rows come from disk one after another",
+        "more memory; in code: shuffle the shards and read each in order",
+    )
+    add(
+        breaks_at(lambda n: n_training(n) * c.gather_row_s, 1.0),
+        "train",
+        "a step numbers all photos for over a second before it gathers a few (shards.FeatureRows)",
+        "in code: number only the rows that are asked for",
+    )
+    add(
+        breaks_at(lambda n: start_of_training_s(c, n, node), HOUR),
+        "train",
+        "every process checks and hashes all features before its first step: over an hour",
+        "in code: digests that the feature shards carry",
+    )
+    add(
+        memory / (c.split_bytes + 16) * a_training_photo,
+        "train",
+        f"places and two orders of the rows outgrow {gb} in each process",
+        "a part of the photos",
+    )
+    add(
+        memory / c.gallery_memory_bytes * a_training_photo,
+        "evaluate",
+        f"reading gallery.csv takes over {gb}",
+        "a sample (evaluate.gallery_size) or thinned gallery",
+    )
+    add(
+        breaks_at(lambda n: search_s(n, gpu), DAY),
+        "evaluate",
+        "exact search takes over a day on a GPU",
+        "a sampled or thinned gallery; in code: an approximate index",
+    )
+    add(
+        breaks_at(lambda n: evaluate(c, n, gpu).cpu_s / node.cores, DAY),
+        "evaluate",
+        f"without a GPU, exact search takes over a day on {node.cores} cores",
+        "a GPU; fewer test photos; a sampled gallery",
+    )
+    add(
+        DAY * node.network_bytes_s / storage_bytes,
+        "shard, features",
+        "with cluster.storage all files pass the driver's network: over a day",
+        "a folder that all nodes share",
+    )
+    return sorted(found)
