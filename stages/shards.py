@@ -94,12 +94,12 @@ class FeatureRows:
 
     def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
         """Rows by an integer array or a slice, in the order asked for. Returns (len(rows), d) float16."""
-        rows = np.arange(len(self))[rows]
+        rows = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows + len(self) * (rows < 0)
         taken = np.empty((len(rows), self.shape[1]), np.float16)
-        of_chunk = np.searchsorted(self.starts, rows, side="right") - 1
-        for index in np.unique(of_chunk):
-            is_here = of_chunk == index
-            taken[is_here] = self.chunks[index][rows[is_here] - self.starts[index]]
+        order = np.argsort(rows, kind="stable")  # so that a chunk is met once, and read from its start to its end
+        chunks, first = np.unique(np.searchsorted(self.starts, rows[order], side="right") - 1, return_index=True)
+        for chunk, here in zip(chunks, np.split(order, first[1:]), strict=False):  # no row: no chunk, one empty part
+            taken[here] = self.chunks[chunk][rows[here] - self.starts[chunk]]
         return taken
 
 

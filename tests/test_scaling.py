@@ -55,8 +55,8 @@ def test_sharding_takes_its_core_seconds_over_the_cores_until_a_core_has_one_arc
 
 
 def test_no_node_helps_against_what_the_main_process_does_alone():
-    costs = replace(NOTHING, shard_s=0.01, scan_row_s=1e-7)
-    assert model.shard(costs, 1e8, 64, NODE).seconds == pytest.approx(1e8 / 52_000 * 1e8 * 1e-7)
+    costs = replace(NOTHING, shard_s=0.01, call_s=1e-3)
+    assert model.shard(costs, 1e8, 64, NODE).seconds == pytest.approx(1e8 * 1e-3)
 
 
 def test_features_wait_for_the_slower_of_decoding_and_encoding():
@@ -66,11 +66,11 @@ def test_features_wait_for_the_slower_of_decoding_and_encoding():
 
 
 def test_a_step_gathers_nothing_while_the_features_fit_the_gpu():
-    costs = replace(NOTHING, gather_s=1e-6, gather_row_s=1e-9)
+    costs = replace(NOTHING, gather_s=1e-6)
     assert model.gather_s(costs, 5e6, 4608, NODE, GPU) == 0
     n_training = model.n_training(2e9)
     on_disk = 1 - NODE.memory_bytes / (n_training * 2 * 768)
-    expected = 4608 * (1e-6 + on_disk * 1e-4) + n_training * 1e-9
+    expected = 4608 * (1e-6 + on_disk * 1e-4)
     assert model.gather_s(costs, 2e9, 4608, NODE, GPU) == pytest.approx(expected)
 
 

@@ -38,8 +38,9 @@ def test_features_of_many_shards_read_as_one_matrix(tmp_path):
     np.testing.assert_array_equal(rows[picked], whole[picked])
     np.testing.assert_array_equal(rows[np.array([-1])], whole[-1:])
     assert rows[np.array([], int)].shape == (0, 3)
-    with pytest.raises(IndexError):
-        rows[np.array([17])]
+    for beyond in (17, -18):
+        with pytest.raises(IndexError):
+            rows[np.array([0, beyond])]
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=4), st.randoms(use_true_random=False))

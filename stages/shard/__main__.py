@@ -48,8 +48,8 @@ def shard_split(raw: Path, out: Path, split: str, p: Shard, *, is_whole: bool, m
     archives = archives_of(raw, split)
     _remove_others(out, split, set(archives))
     index = spool.index_photos(list(archives.values()))
-    rows_file = out / SPOOL / f"{split}.arrow"
-    places = spool.spool_rows(raw / f"{split}.csv", index, p.filter, rows_file)
+    rows = spool.Spool(out / SPOOL / f"{split}.arrow")
+    places = spool.spool_rows(raw / f"{split}.csv", index, p.filter, rows)
     is_validation = spool.validation_rows(places, p) if split == "train" else np.zeros(places.n_rows, bool)
 
     with tqdm(total=len(index.hashes), desc=f"shard {split}", unit=" photos", mininterval=1) as progress:
@@ -59,7 +59,7 @@ def shard_split(raw: Path, out: Path, split: str, p: Shard, *, is_whole: bool, m
             for position, archive in enumerate(archives.values()):
                 listed = list_photos(archive)
                 photos = listed.with_columns(is_elsewhere=index.find(listed["id"]) != position)
-                photos, left_out = write.match(photos, spool.rows_of_archive(rows_file, position))
+                photos, left_out = write.match(photos, rows.rows_of(position))
                 here = pl.Series(is_validation[photos["row"].to_numpy() - FIRST_ROW])
                 photos = photos.with_columns(split=pl.when(here).then(pl.lit("val")).otherwise(pl.lit(split)))
                 progress.update(len(listed) - len(photos))
@@ -72,7 +72,7 @@ def shard_split(raw: Path, out: Path, split: str, p: Shard, *, is_whole: bool, m
         for _ in machine.map(write.write_archive, calls(), progress.update):
             pass
 
-    lost = spool.ids_without_photo(rows_file)
+    lost = rows.ids_without_photo()
     n_lost = lost.select(pl.len()).collect(engine="streaming").item()
     reason = pl.lit("no image").alias("reason")
     lost = lost.limit(n_lost if is_whole else 0).with_columns(reason).collect(engine="streaming")

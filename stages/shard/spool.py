@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 from tqdm import tqdm
 
 from stages.cli import InputError
@@ -17,6 +16,7 @@ from stages.shard.filter import NOT_WANTED, count_photos, set_aside
 from stages.shard.rows import FIRST_ROW, check_coordinates, looks_swapped, read_rows
 from stages.shard.split import NO_DRIVE, cells, draw_by_density, draw_validation, groups
 
+ROWS_AT_A_TIME = 1 << 16  # parted by archive in memory; OSV5M's take 40 MB
 SWAPPED_SHARE = 0.2  # of all rows; a third of the photos on Earth lie beyond 90 degrees east or west
 
 
@@ -63,15 +63,59 @@ class Places:
     longitude: np.ndarray  # (m,) float32, degrees
 
 
-def spool_rows(csv: Path, index: PhotoIndex, p: Filter, path: Path) -> Places:
-    """Write the CSV's rows with reason and archive to path, an Arrow file.
+class Spool:
+    """An Arrow file of rows, each record batch of one archive, so that an archive's rows are read alone."""
+
+    def __init__(self, path: Path):
+        self.path, self.waiting, self.writer = path, [], None
+        self.batches: dict[int | None, list[int]] = {}  # their numbers by archive; None: no archive has the photo
+
+    def __enter__(self):
+        self.sink = pa.OSFile(str(self.path), "wb")
+        return self
+
+    def __exit__(self, *error):
+        with self.sink:
+            if error[0] is None and self.waiting:
+                self._flush()
+            if self.writer is not None:
+                self.writer.close()
+
+    def write(self, rows: pl.DataFrame) -> None:
+        """Append rows with a column archive."""
+        self.waiting.append(rows)
+        if sum(map(len, self.waiting)) >= ROWS_AT_A_TIME:
+            self._flush()
+
+    def _flush(self) -> None:
+        waiting, self.waiting = pl.concat(self.waiting), []
+        for (archive,), rows in waiting.partition_by("archive", as_dict=True, maintain_order=True).items():
+            table = rows.to_arrow(compat_level=pl.CompatLevel.oldest()).combine_chunks()
+            self.writer = self.writer or pa.ipc.new_file(self.sink, table.schema)
+            self.batches.setdefault(archive, []).append(self.writer.stats.num_record_batches)
+            self.writer.write_table(table)
+
+    def rows_of(self, archive: int) -> pl.DataFrame:
+        """The rows whose photos an archive holds, in the order they were written."""
+        # Read and not mapped: the pages of the whole file would count as this process's memory.
+        with pa.OSFile(str(self.path)) as source:
+            reader = pa.ipc.open_file(source)
+            found = [reader.get_batch(number) for number in self.batches.get(archive, [])]
+        return pl.from_arrow(pa.Table.from_batches(found, reader.schema).drop_columns("archive"), rechunk=True)
+
+    def ids_without_photo(self) -> pl.LazyFrame:
+        """Column id of the rows whose photos no archive holds."""
+        return pl.scan_ipc(self.path).filter(pl.col("archive").is_null()).select("id")
+
+
+def spool_rows(csv: Path, index: PhotoIndex, p: Filter, spool: Spool) -> Places:
+    """Write the CSV's rows with reason and archive to the spool.
 
     Raises InputError if the CSV can't be read, or if its latitudes and longitudes look exchanged.
     """
     parts, swapped, n_rows, n_wanted, n_not_wanted = [], [], 0, 0, 0
     progress = tqdm(desc=f"read {csv.name}", unit=" rows", unit_scale=True, mininterval=1)
-    with progress, pa.OSFile(str(path), "wb") as sink:
-        writer = None
+    with progress, spool:
         for batch in read_rows(csv):
             rows = check_coordinates(batch, csv)
             rows = set_aside(rows.with_columns(index.find(rows["id"])), p, n_wanted)
@@ -80,13 +124,10 @@ def spool_rows(csv: Path, index: PhotoIndex, p: Filter, path: Path) -> Places:
             swapped.append(looks_swapped(rows).select("row", "latitude", "longitude"))
             parts.append(_places(rows))
             n_rows += len(rows)
-            table = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
-            writer = writer or pa.ipc.new_file(sink, table.schema)
-            writer.write_table(table)
+            spool.write(rows)
             progress.update(len(rows))
-        if writer is None:
-            raise InputError(f"{csv} has a header and no row; get it anew")
-        writer.close()
+    if not n_rows:
+        raise InputError(f"{csv} has a header and no row; get it anew")
     _refuse_swapped(pl.concat(swapped), n_rows, csv)
     columns = list(zip(*parts, strict=True))
     del parts  # a column's parts go when it is whole
@@ -124,18 +165,3 @@ def validation_rows(places: Places, p: Shard) -> np.ndarray:
         drawn = draw_validation(groups(places.cell, places.drive), p.validation_fraction, p.seed)
     is_validation[places.row] = drawn
     return is_validation
-
-
-def rows_of_archive(path: Path, archive: int) -> pl.DataFrame:
-    """The spooled rows whose photos an archive holds, in the CSV's order."""
-    # Read and not mapped: the pages of the whole file would count as this process's memory.
-    with pa.OSFile(str(path)) as source:
-        reader = pa.ipc.open_file(source)
-        batches = (reader.get_batch(index) for index in range(reader.num_record_batches))
-        found = [batch.filter(pc.equal(batch["archive"], archive)) for batch in batches]
-    return pl.from_arrow(pa.Table.from_batches(found, reader.schema).drop_columns("archive"), rechunk=True)
-
-
-def ids_without_photo(path: Path) -> pl.LazyFrame:
-    """Column id of the spooled rows whose photos no archive holds."""
-    return pl.scan_ipc(path).filter(pl.col("archive").is_null()).select("id")

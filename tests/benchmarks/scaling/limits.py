@@ -14,8 +14,6 @@ from tests.benchmarks.scaling.model import (
     Node,
     all_pairs,
     evaluate,
-    n_training,
-    scan_s,
     search_s,
     start_of_training_s,
 )
@@ -40,12 +38,6 @@ def limits(c: Costs, node: Node, gpu: Gpu) -> list[tuple[float, str, str, str]]:
     def add(n: float, stage: str, what: str, way_out: str) -> None:
         found.append((n, stage, what, way_out))
 
-    add(
-        breaks_at(lambda n: scan_s(c, n), DAY),
-        "shard",
-        "the main process reads all rows again for each archive: over a day, whatever the nodes",
-        "in code: spool the rows by archive; till then shard parts of the source in projects of their own",
-    )
     add(
         memory / c.row_bytes,
         "shard",
@@ -95,12 +87,6 @@ def limits(c: Costs, node: Node, gpu: Gpu) -> list[tuple[float, str, str, str]]:
         "train",
         f"the features outgrow {gb}: random rows come from disk one after another",
         "more memory; in code: shuffle the shards and read each in order",
-    )
-    add(
-        breaks_at(lambda n: n_training(n) * c.gather_row_s, 1.0),
-        "train",
-        "a step numbers all photos for over a second before it gathers a few (shards.FeatureRows)",
-        "in code: number only the rows that are asked for",
     )
     add(
         breaks_at(lambda n: start_of_training_s(c, n, node), HOUR),

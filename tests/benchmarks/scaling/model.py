@@ -53,7 +53,6 @@ class Costs:
     shard_process_bytes: float  # of one process at work
     row_s: float  # of the CSV, in the main process
     row_bytes: float
-    scan_row_s: float  # of each row for each archive, in the main process
     call_s: float  # to list, match and send, in the main process
     call_bytes: float
     csv_bytes: float
@@ -76,8 +75,7 @@ class Costs:
     step_pair_s: float  # of a photo of the batch and a place
     step_flop: float  # of a step of BATCH and QUEUE
     weights: float
-    gather_s: float  # of a row
-    gather_row_s: float  # of a step, for each photo that there is
+    gather_s: float  # of a row, among 100 million photos
     place_s: float
     place_flop: float
     search_s: float  # of a query and a place
@@ -123,20 +121,15 @@ def part_bytes(width: int) -> int:
     return 40 + 4 * width
 
 
-def scan_s(c: Costs, n: float) -> float:
-    """The shard stage's main process reads all rows again for each archive."""
-    return n / PHOTOS_AN_ARCHIVE * n * c.scan_row_s
-
-
 def shard(c: Costs, n: float, nodes: int, node: Node) -> Need:
-    """An archive is a call of one core; rows, directories and scans are the main process's alone."""
+    """An archive is a call of one core; rows and directories are the main process's alone."""
     at_once, archives = nodes * node.cores, math.ceil(n / PHOTOS_AN_ARCHIVE)
     calls_s = max(n, PHOTOS_AN_ARCHIVE * at_once * (nodes > 1)) * c.shard_s / at_once
     ahead = min(archives, CALLS_AHEAD * at_once) if nodes > 1 else 1
-    core_s = n * c.shard_s + scan_s(c, n)  # the photo's share of the main process's other work is in shard_s
+    core_s = n * c.shard_s  # the main process's work is part of it
     return Need(
         "shard",
-        n * c.row_s + max(calls_s, n * c.call_s + scan_s(c, n)),
+        n * c.row_s + max(calls_s, n * c.call_s),
         0,
         core_s,
         core_s,
@@ -206,7 +199,7 @@ def gather_s(c: Costs, n: float, rows: int, node: Node, gpu: Gpu) -> float:
     if table < gpu.memory_bytes / 2:
         return 0.0
     on_disk = max(0.0, 1 - node.memory_bytes / table)
-    return rows * (c.gather_s + on_disk * node.fault_s) + n_training(n) * c.gather_row_s
+    return rows * (c.gather_s + on_disk * node.fault_s)
 
 
 def train(c: Costs, n: float, nodes: int, node: Node, gpu: Gpu) -> Need:

@@ -69,7 +69,6 @@ def costs_table(c: Costs) -> str:
     rows = [
         ("shard: unpack, check, shrink, write", f"{1e3 * c.shard_s:.1f} ms", "photo", node),
         ("shard: read rows, find archives, draw validation", f"{1e6 * c.row_s:.1f} µs", "row", main),
-        ("shard: look for an archive's rows among all", f"{1e9 * c.scan_row_s:.0f} ns", "row and archive", main),
         ("shard: list the archive, match its rows, send them", f"{1e6 * c.call_s:.0f} µs", "photo", main),
         ("features: decode, crop, scale", f"{1e3 * c.decode_s:.1f} ms", "photo", node),
         (f"features: ViT-L-14 ({c.encode_flop / 1e9:.0f} GFLOP, counted)", f"{c.encode_s:.2g} s", "photo", node),
@@ -80,7 +79,6 @@ def costs_table(c: Costs) -> str:
         ("train: check and hash the features", f"{1e6 * c.split_s:.1f} µs", "photo", process),
         (f"train: {BATCH} + {QUEUE} places ({c.step_flop / 1e9:.0f} GFLOP, counted)", timed(step_s), "step", process),
         ("train: gather its features from memory", f"{1e3 * c.gather_s * (BATCH + QUEUE):.0f} ms", "step", process),
-        ("train: and number all photos for that", f"{1e9 * c.gather_row_s:.1f} ns", "step and photo", process),
         (f"evaluate: embed ({c.place_flop / 1e6:.0f} MFLOP, counted)", f"{1e6 * c.place_s:.0f} µs", "place", one),
         (f"evaluate: search, width {EMBEDDING}", f"{1e9 * search_s:.1f} ns", "photo and place", one),
     ]
@@ -185,7 +183,6 @@ def page(figures: dict, c: Costs, checks: list[tuple[str, float, float, str]]) -
     node, gpu = Node(), Gpu()
     in_short, limits_table = breaking(c, node, gpu)
     workers_table, overhead = workers_tables(least(figures["workers"]))
-    main_s = (c.call_s + n / PHOTOS_AN_ARCHIVE * c.scan_row_s for n in N_PHOTOS)
     rows = [(what, f"{a:.3g} {unit}", f"{b:.3g} {unit}", f"{b / a - 1:+.0%}") for what, a, b, unit in checks]
     values = {
         "machine": figures["machine"],
@@ -197,7 +194,7 @@ def page(figures: dict, c: Costs, checks: list[tuple[str, float, float, str]]) -
         "n_paired": f"{SIZES['whole'][1]:,}",
         "workers_table": workers_table,
         "overhead": overhead,
-        "fed": ", ".join(digits(c.shard_s / seconds) for seconds in main_s),
+        "fed": digits(c.shard_s / c.call_s),
         "examples": [example(c, n, node, gpu) for n in N_PHOTOS],
         "in_short": in_short,
         "limits_table": limits_table,
