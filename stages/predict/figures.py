@@ -1,5 +1,7 @@
 """Map pictures of predictions."""
 
+from pathlib import Path
+
 import polars as pl
 from matplotlib.figure import Figure
 
@@ -7,6 +9,7 @@ from stages.evaluate.maps import draw_coastlines, draw_prediction, project
 from stages.geo import EARTH_RADIUS_KM
 from stages.predict.answers import to_rows
 
+MAX_NAMED = 20  # photos on a map; more names would hide each other
 CLOSE_UP_KM = 1000.0  # from the best place to the edges of the closer look
 
 
@@ -39,12 +42,20 @@ def _seen_from(meridian_deg: float, places: pl.DataFrame) -> pl.DataFrame:
 
 
 def draw_many(table: pl.DataFrame, coastlines: pl.DataFrame) -> Figure:
-    """The best places of many photos on the world. table: a row a place, as from answer_table."""
+    """The best places of many photos on the world, with the photos' names if they are few.
+
+    table: a row a place, as from answer_table.
+    """
     figure = Figure(figsize=(11, 5.6), layout="constrained")
     ax = figure.subplots()
     draw_coastlines(ax, coastlines)
     best = table.filter(pl.col("rank") == 1)
-    for latitude, longitude in best.select("latitude", "longitude").rows():
+    for latitude, longitude, photo in best.select("latitude", "longitude", "photo").rows():
         draw_prediction(ax, [latitude], [longitude])
+        if len(best) <= MAX_NAMED:
+            ax.annotate(
+                Path(photo).stem, project(latitude, longitude), (0, 7), textcoords="offset points",
+                ha="center", fontsize="x-small", zorder=7,
+            )  # fmt: skip
     ax.set_title(f"Best places of {len(best)} photos", fontsize="small")
     return figure

@@ -48,7 +48,7 @@ def shard_split(raw: Path, out: Path, split: str, p: Shard, *, is_whole: bool, m
     archives = archives_of(raw, split)
     _remove_others(out, split, set(archives))
     index = spool.index_photos(list(archives.values()))
-    rows = spool.Spool(out / SPOOL / f"{split}.arrow")
+    rows = spool.Spool(out / SPOOL / f"{split}.arrow", len(archives))
     places = spool.spool_rows(raw / f"{split}.csv", index, p.filter, rows)
     is_validation = spool.validation_rows(places, p) if split == "train" else np.zeros(places.n_rows, bool)
 

@@ -1,7 +1,6 @@
 """Rows on disk come back by archive, whatever their order and however many wait before they are written."""
 
 import polars as pl
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,9 +16,9 @@ def test_an_archives_rows_come_back_in_their_order(tmp_path_factory, archives_of
             pl.DataFrame(columns | {"archive": archives}, {"id": str, "row": pl.UInt32, "archive": pl.UInt16})
         )
         n += len(archives)
-    rows = spool.Spool(tmp_path_factory.mktemp("spool") / "rows.arrow")
-    with pytest.MonkeyPatch.context() as patch, rows:
-        patch.setattr(spool, "ROWS_AT_A_TIME", at_a_time)
+    rows = spool.Spool(tmp_path_factory.mktemp("spool") / "rows.arrow", 6)
+    rows.at_a_time = at_a_time
+    with rows:
         for batch in batches:
             rows.write(batch)
     whole = pl.concat(batches)

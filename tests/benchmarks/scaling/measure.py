@@ -125,7 +125,8 @@ def timed_split(folder: Path) -> dict[str, float]:
 def shard_rows(n: int, folder: Path) -> dict[str, float]:
     """Core seconds of the shard stage's main process for a CSV of n rows and for an archive; bytes of a call."""
     ids, p = np.arange(n) + 10**9, load_params(ROOT / "params.yaml").shard
-    archive, csv, rows = folder / "images/train/00.zip", folder / f"{n}.csv", spool.Spool(folder / f"{n}.arrow")
+    archive, csv = folder / "images/train/00.zip", folder / f"{n}.csv"
+    rows = spool.Spool(folder / f"{n}.arrow", n // PHOTOS_AN_ARCHIVE)
     archive.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(archive, "w") as file:
         for photo_id in ids[:PHOTOS_AN_ARCHIVE].tolist():

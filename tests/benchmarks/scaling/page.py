@@ -112,7 +112,7 @@ def workers_tables(found: dict) -> tuple[str, str]:
             times = (f"{seconds:.1f}" for seconds in (its["whole"], its["small"], work[name]))
             rows.append((f"{stage}: {name}", *times, f"{work[first] / work[name]:.2f}"))
         whole = machines[one]["whole"] / machines[first]["whole"] - 1
-        overheads.append(f"{stage} {whole:+.0%}, of which the work itself {work[one] / work[first] - 1:+.0%}")
+        overheads.append(f"{stage} {whole:+.0%}, and without the constant part {work[one] / work[first] - 1:+.0%}")
     columns = ("stage and machine", "seconds", "constant part", "the rest", "its speed-up")
     return table(columns, rows), f"A cluster with one worker against one core: {'; '.join(overheads)}."
 
