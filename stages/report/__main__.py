@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from stages.cli import run, show_table
 from stages.evaluate.metrics import summarize
-from stages.params import load_params
+from stages.params import REFINED, load_params
 from stages.report import content, examples, figures, maps
 from stages.report.inputs import REPORTS, Inputs, read_inputs
 from stages.report.page import render
@@ -35,7 +35,8 @@ def main() -> None:
     differences = content.comparisons(errors_km, inputs.answers, **BOOTSTRAP)
     by_distance = content.results(metrics, content.DISTANCES)
 
-    charts = draw(inputs, errors_km)
+    drawn = {name: error_km for name, error_km in errors_km.items() if name not in inputs.repeated}
+    charts = draw(inputs, drawn)
     on_page = {name: figure_uri(chart) for name, chart in charts.items()}
     on_page |= {name: data_uri(image, "image/png") for name, image in inputs.variogram_figures.items()}
     page = render(
@@ -49,6 +50,7 @@ def main() -> None:
         by_distance=by_distance,
         by_area=content.results(inputs.metrics, content.AREAS),
         differences=content.difference_rows(differences),
+        is_refined_drawn=any(name.endswith(REFINED) for name in drawn),
         refinements=content.refinements(inputs.metrics, inputs.errors_km, **BOOTSTRAP),
         paper_rows=content.paper_rows() if inputs.source == "hub" else [],
         rejected=content.count_reasons(inputs.rejected),
@@ -63,7 +65,9 @@ def main() -> None:
     write(REPORTS / "index.html", page.encode())
     for name, chart in charts.items():
         write(REPORTS / f"figures/{name}.png", png(chart, FILE_DPI))
-    write(REPORTS / "readme.png", png(figures.summary(inputs.empirical, inputs.model, inputs.metrics), FILE_DPI))
+    compared = {name: its for name, its in inputs.metrics.items() if name in drawn}
+    summary = figures.summary(inputs.empirical, inputs.model, compared)
+    write(REPORTS / "readme.png", png(summary, FILE_DPI))
     about = content.about(len(inputs.places["test"]), inputs.source, inputs.encoder)
     write(REPORTS / "results.md", content.markdown_table(metrics, differences, about).encode())
     rows = [(row["label"], *(cell["value"] for cell in row["cells"]), row["median_error"]) for row in by_distance]

@@ -66,7 +66,8 @@ def draw_accuracies(ax: Axes, metrics: dict[str, dict]) -> None:
     ax.set(xlabel="placed within", ylabel="test photos (%)", ylim=(0, None))
     ax.grid(axis="y", color="0.92")
     ax.set_axisbelow(True)
-    ax.legend(frameon=False, loc="upper left")
+    # Points of few or many names fill the axes differently; beside them it is always free.
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def draw_semivariogram(ax: Axes, empirical: pl.DataFrame, model: Semivariogram) -> None:
@@ -81,7 +82,7 @@ def draw_semivariogram(ax: Axes, empirical: pl.DataFrame, model: Semivariogram) 
         ax.annotate(text, **at, xytext=(-4, 0), textcoords="offset points", ha="right", fontsize=9, color="0.35")
     _log_km(ax)
     ax.set(xlabel=LAG_LABEL, ylabel="semivariance\n(mean cosine distance)", ylim=(0, None))
-    ax.legend(frameon=False, loc="upper left")
+    ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.08))  # below the curve, above the range
 
 
 def against_truth(model: Semivariogram, empirical: pl.DataFrame, truth: dict) -> Figure:
@@ -126,7 +127,7 @@ def learning_curves(curves: dict[str, pl.DataFrame]) -> Figure:
 
 def summary(empirical: pl.DataFrame, model: Semivariogram, metrics: dict[str, dict]) -> Figure:
     """The semivariogram and the accuracies side by side, for a README: legible at 800 px."""
-    figure = Figure(figsize=(9.5, 4), layout="constrained")
+    figure = Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     draw_semivariogram(left, empirical, model)
     left.set_title("How unlike photos are at a distance", loc="left", fontsize=11)

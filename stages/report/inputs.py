@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from stages.cli import InputError
+from stages.evaluate.choice import SOURCES
 from stages.params import REFINED
 from stages.shards import read_features
 from stages.variogram.models import Semivariogram, read_model
@@ -45,6 +46,11 @@ class Inputs:
     def answers(self) -> list[str]:
         """The losses, each followed by its refined answer if it has one."""
         return [name for name in self.predictions if name not in BASELINES]
+
+    @property
+    def repeated(self) -> list[str]:
+        """Refined answers that are one of their sources' own; in a chart they would lie on its marks."""
+        return [name for name, its in self.metrics.items() if its.get("refined_by") in SOURCES]
 
     @property
     def shown(self) -> str:

@@ -10,6 +10,7 @@ import pytest
 from stages.cli import InputError
 from stages.report.content import nearest_km
 from stages.report.inputs import read_inputs
+from stages.shards import write_json
 
 
 class Page(HTMLParser):
@@ -93,6 +94,18 @@ def test_a_refined_answer_has_its_rows_and_says_where_it_is_worse_than_its_sourc
     assert "On the test photos, in points against semivariogram itself: " in text
     assert "after training with this loss: semivariogram." in text
     assert "dash-dotted ones are refined answers" in text
+
+
+def test_a_refined_answer_that_is_a_sources_own_has_its_rows_and_no_marks_of_its_own(tree):
+    run = tree(refined=["semivariogram"])
+    assert read_inputs("world", run.losses, run.refined).repeated == []
+    own = run.metrics("semivariogram_refined") | {"refined_by": "model", "refined_strength": 0.0}
+    write_json(Path("reports/evaluation/semivariogram_refined.json"), own)
+    assert read_inputs("world", run.losses, run.refined).repeated == ["semivariogram_refined"]
+    text = run.report()
+    assert Page(text).first_cells.count("semivariogram, refined") == 3
+    assert "so this is the answer of the model." in text
+    assert "dash-dotted" not in text
 
 
 def test_without_a_refined_answer_the_page_says_nothing_of_one(tree):
