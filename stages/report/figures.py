@@ -81,8 +81,9 @@ def draw_semivariogram(ax: Axes, empirical: pl.DataFrame, model: Semivariogram) 
         text = f"range {model.range_km:,.0f} km"
         ax.annotate(text, **at, xytext=(-4, 0), textcoords="offset points", ha="right", fontsize=9, color="0.35")
     _log_km(ax)
-    ax.set(xlabel=LAG_LABEL, ylabel="semivariance\n(mean cosine distance)", ylim=(0, None))
-    ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.08))  # below the curve, above the range
+    top = 1.15 * ax.get_ylim()[1]  # the legend stands above the bins
+    ax.set(xlabel=LAG_LABEL, ylabel="semivariance\n(mean cosine distance)", ylim=(0, top))
+    ax.legend(frameon=False, loc="upper left")
 
 
 def against_truth(model: Semivariogram, empirical: pl.DataFrame, truth: dict) -> Figure:
