@@ -57,6 +57,7 @@ def main() -> None:
         model=inputs.model,
         shown_label=content.label(inputs.shown),
         by_density=content.density_rows(inputs.places, errors_km[inputs.shown]),
+        by_country=content.country_rows(inputs.places["test"]["country"], errors_km[inputs.shown]),
         facts=content.facts(inputs.source, inputs.encoder, inputs.training, inputs.model),
         versions=", ".join(f"{name} {version(name)}" for name in PACKAGES),
         **photos_of_page(inputs, params.report.n_examples),

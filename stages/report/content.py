@@ -1,10 +1,12 @@
 """What the page says in words and tables, from what the stages wrote: pure functions over tables and metrics."""
 
+from collections.abc import Callable
+
 import numpy as np
 import polars as pl
 from scipy.spatial import cKDTree
 
-from stages.evaluate.breakdown import by_density, density
+from stages.evaluate.breakdown import by_density, by_group, density
 from stages.evaluate.choice import in_words
 from stages.evaluate.metrics import THRESHOLDS_KM, paired_difference
 from stages.geo import chord_km, unit_vectors
@@ -172,14 +174,23 @@ def paper_rows() -> list[tuple[str, list[str]]]:
 def density_rows(places: dict[str, pl.DataFrame], error_km: np.ndarray) -> list[dict]:
     """Accuracies by the number of training places near a test photo. error_km: (n,), in the order of places["test"]."""
     axes = (places[split][axis].to_numpy() for split in ("test", "train") for axis in ("latitude", "longitude"))
+    return _group_rows(by_density(density(*axes), error_km), DENSITY_LABELS.get)
+
+
+def country_rows(country: pl.Series, error_km: np.ndarray) -> list[dict]:
+    """Accuracies by country, the one with the most test photos first. Both (n,)."""
+    return _group_rows(by_group(country, error_km), str)
+
+
+def _group_rows(groups: pl.DataFrame, label_of: Callable[[object], str]) -> list[dict]:
     return [
         {
-            "label": DENSITY_LABELS[row["group"]],
+            "label": label_of(row["group"]),
             "count": row["count"],
             "cells": [percent(row[key]) for key in DISTANCES],
             "median_error": distance(row["median_error_km"]),
         }
-        for row in by_density(density(*axes), error_km).iter_rows(named=True)
+        for row in groups.iter_rows(named=True)
     ]
 
 

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from stages.cli import InputError
+from stages.report import content
 from stages.report.content import nearest_km
 from stages.report.inputs import read_inputs
 from stages.shards import write_json
@@ -80,6 +81,19 @@ def test_the_numbers_of_the_page_are_those_of_the_evaluation(tree):
             value, low, high = (f"{100 * values[key + end]:.1f}" for end in ("", "_low", "_high"))
             assert f"<td>{value}<small>{low}–{high}</small></td>" in text
         assert f"<td>{values['geoscore']:,.0f}</td>" in text
+
+
+def test_the_countries_have_their_rows_those_beyond_ten_behind_a_fold(tree, monkeypatch):
+    run = tree()
+    text = run.report()
+    assert {"FJ", "AA"} <= set(Page(text).first_cells)
+    assert "<details>" not in text
+    names = [f"C{i:02}" for i in range(12)]
+    rows = content.country_rows(pl.Series(names), np.ones(12))
+    monkeypatch.setattr(content, "country_rows", lambda *_: rows)
+    text = run.report()
+    assert set(names) <= set(Page(text).first_cells)
+    assert "The other 2 countries" in text
 
 
 def test_a_refined_answer_has_its_rows_and_says_where_it_is_worse_than_its_sources(tree):

@@ -142,6 +142,15 @@ def test_rows_by_density_leave_out_empty_classes():
     assert rows[0]["median_error"] == "5,000 km"
 
 
+def test_rows_by_country_leave_out_photos_of_none():
+    country = pl.Series(["NA", None, "FJ", "FJ"])
+    rows = content.country_rows(country, np.array([0.5, 0.5, 100.0, 5000.0]))
+    assert [(row["label"], row["count"]) for row in rows] == [("FJ", 2), ("NA", 1)]
+    assert rows[0]["cells"] == ["0.0", "0.0", "50.0", "50.0", "50.0"]
+    assert rows[0]["median_error"] == "2,550 km"
+    assert content.country_rows(pl.Series([None], dtype=pl.String), np.array([1.0])) == []
+
+
 def test_reasons_are_counted_the_most_frequent_first():
     rejected = pl.DataFrame({"reason": ["no row", "no image", "no image", "broken"]})
     assert content.count_reasons(rejected) == [("no image", 2), ("broken", 1), ("no row", 1)]
