@@ -16,7 +16,7 @@ PIPELINE = YAML_12.load(Path("dvc.yaml").read_text())
 PARAMS = YAML_12.load(Path("params.yaml").read_text())
 README = Path("README.md").read_text()
 
-SHARED = ["cli", "params", "geo", "shards", "cluster"]
+SHARED = ["cli", "params", "geo", "shards", "figures", "cluster"]
 STAGE_FOLDERS = [
     "world",
     "download",

@@ -65,11 +65,12 @@ def show(table: pl.DataFrame, form: str) -> None:
 def write_map(table: pl.DataFrame, coastlines: pl.DataFrame, path: Path) -> None:
     """Write a map picture, in the format that the path's suffix names."""
     # Here, because only a map needs matplotlib, which takes a second to load.
+    from stages.figures import picture
     from stages.predict.figures import draw_many, draw_one
 
     draw = draw_one if table["photo"].n_unique() == 1 else draw_many
     with written_whole(path) as temporary:
-        draw(table, coastlines).savefig(temporary, format=path.suffix[1:], dpi=150)
+        temporary.write_bytes(picture(draw(table, coastlines), path.suffix[1:]))
 
 
 def main(

@@ -8,17 +8,17 @@ from tqdm import tqdm
 
 from stages.cli import run, show_table
 from stages.evaluate.metrics import summarize
+from stages.figures import picture, write_figure
 from stages.params import REFINED, load_params
 from stages.report import content, examples, figures, maps
 from stages.report.inputs import REPORTS, Inputs, read_inputs
 from stages.report.page import render
-from stages.report.photos import data_uri, figure_uri, png, read_photos, thumbnail
+from stages.report.photos import data_uri, figure_uri, read_photos, thumbnail
 from stages.shards import written_whole
 
 SHEET_ROWS, SHEET_COLUMNS = 6, 8
 BOOTSTRAP = {"n_bootstrap": 2000, "seed": 1}
 SHEET_SEED = 1
-FILE_DPI = 160
 PACKAGES = ("torch", "open_clip_torch", "numpy", "scipy", "polars", "pyarrow", "dvc")
 
 
@@ -65,10 +65,10 @@ def main() -> None:
 
     write(REPORTS / "index.html", page.encode())
     for name, chart in charts.items():
-        write(REPORTS / f"figures/{name}.png", png(chart, FILE_DPI))
+        write_figure(chart, REPORTS / "figures" / name)
     compared = {name: its for name, its in inputs.metrics.items() if name in drawn}
     summary = figures.summary(inputs.empirical, inputs.model, compared)
-    write(REPORTS / "readme.png", png(summary, FILE_DPI))
+    write(REPORTS / "readme.png", picture(summary))
     about = content.about(len(inputs.places["test"]), inputs.source, inputs.encoder)
     write(REPORTS / "results.md", content.markdown_table(metrics, differences, about).encode())
     rows = [(row["label"], *(cell["value"] for cell in row["cells"]), row["median_error"]) for row in by_distance]

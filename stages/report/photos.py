@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 from PIL import Image
 
+from stages.figures import picture
 from stages.shards import SPLITS, list_shards
 
 HEIGHT_PX = 120
@@ -48,14 +49,6 @@ def data_uri(data: bytes, media_type: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
-def png(figure: Figure, dpi: int) -> bytes:
-    """A figure as PNG."""
-    buffer = io.BytesIO()
-    # No software version in it, so that the same figure has the same bytes.
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-    return buffer.getvalue()
-
-
 def figure_uri(figure: Figure) -> str:
     """A figure as a data URI."""
-    return data_uri(png(figure, PAGE_DPI), "image/png")
+    return data_uri(picture(figure, dpi=PAGE_DPI), "image/png")

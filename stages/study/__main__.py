@@ -11,6 +11,7 @@ import typer
 from stages.cli import InputError, run, show_table
 from stages.evaluate.gallery import embed_photos, embed_places, locate
 from stages.evaluate.metrics import THRESHOLDS_KM
+from stages.figures import write_figure
 from stages.geo import great_circle_km
 from stages.params import Train, load_params
 from stages.shards import written_whole
@@ -23,7 +24,6 @@ from stages.train.setup import Split, fingerprint, prepare, read_split, run_fact
 from stages.variogram.models import Semivariogram, read_model
 
 RUNS, REPORTS, VARIOGRAM = Path("data/study"), Path("reports/study"), Path("data/variogram/model.json")
-DPI = 200
 
 
 def run_errors_km(
@@ -88,8 +88,7 @@ def main(
         by_run.write_csv(temporary)
     with written_whole(REPORTS / "differences.csv") as temporary:
         pl.DataFrame(flat).write_csv(temporary)
-    with written_whole(REPORTS / "differences.png") as temporary:
-        draw_differences(differences, variants[0]).savefig(temporary, format="png", dpi=DPI)
+    write_figure(draw_differences(differences, variants[0]), REPORTS / "differences")
     show_summary(by_run, differences, variants[0], split)
 
 

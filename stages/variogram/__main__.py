@@ -9,6 +9,7 @@ import polars as pl
 
 from stages.cli import InputError, run, show_table
 from stages.cluster import Workers, workers
+from stages.figures import write_figure
 from stages.params import Variogram, load_params
 from stages.shards import read_features, written_whole
 from stages.variogram.empirical import EmpiricalSemivariogram, drive_numbers, estimate, lag_edges_km
@@ -16,11 +17,10 @@ from stages.variogram.fit import fit
 from stages.variogram.groups import GROUPINGS, Group, fit_groups, groups_table
 from stages.variogram.models import Semivariogram, check_models, write_model
 from stages.variogram.negatives import draw_cloud, find_examples
-from stages.variogram.plot import FIGURE_DPI, groups_figure, negatives_figure, variogram_figure
+from stages.variogram.plot import groups_figure, negatives_figure, variogram_figure
 
 MODEL_FILE = Path("data/variogram/model.json")
 REPORTS = Path("reports/variogram")
-GROUPS_TABLE, GROUPS_FIGURE = REPORTS / "groups.csv", REPORTS / "groups.png"
 N_EXAMPLES = 12  # of each kind
 CLOUD_PAIRS_PER_LAG = 3000
 CURVE_POINTS = 200
@@ -42,12 +42,6 @@ def fitted_table(model: Semivariogram) -> pl.DataFrame:
 def _write_csv(table: pl.DataFrame, path: Path) -> None:
     with written_whole(path) as temporary:
         table.write_csv(temporary)
-
-
-def _write_figure(figure, path: Path) -> None:
-    # No software version in the file, so that the same figure has the same bytes.
-    with written_whole(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=FIGURE_DPI, metadata={"Software": None})
 
 
 def main() -> None:
@@ -85,15 +79,15 @@ def write_all(p: Variogram, folder: Path, machine: Workers) -> None:
     model = fit(empirical, p.models)
     write_model(model, MODEL_FILE)
     _write_csv(fitted_table(model), REPORTS / "fitted.csv")
-    _write_figure(variogram_figure(empirical, model), REPORTS / "semivariogram.png")
+    write_figure(variogram_figure(empirical, model), REPORTS / "semivariogram")
     cloud = draw_cloud(latitude, longitude, features, edges_km, CLOUD_PAIRS_PER_LAG, p.seed)
-    _write_figure(negatives_figure(*cloud, edges_km, model), REPORTS / "negatives.png")
+    write_figure(negatives_figure(*cloud, edges_km, model), REPORTS / "negatives")
     drives = drive_numbers(sequence, len(latitude))
     examples = find_examples(latitude, longitude, features, drives, model, N_EXAMPLES)
     _write_csv(example_table(examples, places["id"]), REPORTS / "example_pairs.csv")
     show_summary(model, empirical, len(latitude))
-    for path in (GROUPS_TABLE, GROUPS_FIGURE):
-        path.unlink(missing_ok=True)
+    for path in REPORTS.glob("groups.*"):
+        path.unlink()
     if p.groups != "none":
         whole = Group("all photos", len(latitude), empirical, model)
         groups, warnings = fit_groups(GROUPINGS[p.groups](places), lambda rows: estimate_photos(photos=rows), p.models)
@@ -109,8 +103,8 @@ def _in_digits(cell: object) -> str:
 def write_groups(by: str, groups: list[Group], whole: Group, warnings: list[str]) -> None:
     """Write and print the groups' table, and draw them."""
     table = groups_table(groups, whole)
-    _write_csv(table, GROUPS_TABLE)
-    _write_figure(groups_figure(groups, whole), GROUPS_FIGURE)
+    _write_csv(table, REPORTS / "groups.csv")
+    write_figure(groups_figure(groups, whole), REPORTS / "groups")
     shown = table.drop("pairs", "largest_lag_km")
     cells = [["-" if cell is None else _in_digits(cell) for cell in row] for row in shown.rows()]
     show_table(f"Semivariograms by {by}", [name.replace("_", " ") for name in shown.columns], cells)

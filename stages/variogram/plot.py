@@ -15,7 +15,6 @@ MODEL, HARD, FALSE = "#D55E00", "#AA3377", "#0072B2"
 GROUPS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#882255", "#999933")
 MARKERS = "osD^vP*X"
 GREY = "0.35"
-FIGURE_DPI = 160
 
 
 def _curve_km(model: Semivariogram) -> np.ndarray:

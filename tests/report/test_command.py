@@ -67,7 +67,8 @@ def test_the_page_is_one_self_contained_file_and_the_same_bytes_again(tree, caps
     first = written(Path("reports"))
     names = {path.relative_to("reports").as_posix() for path in first}
     figures = ("against_truth", "error_curves", "error_map", "learning_curves", "photo_map", "region_map")
-    assert {f"figures/{name}.png" for name in figures} | {"readme.png", "results.md", "index.html"} <= names
+    files = {f"figures/{name}.{suffix}" for name in figures for suffix in ("png", "pdf")}
+    assert files | {"readme.png", "results.md", "index.html"} <= names
     run.report()
     assert written(Path("reports")) == first
 

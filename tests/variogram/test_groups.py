@@ -121,7 +121,7 @@ def group_by(name):
 
 
 def test_the_stage_writes_the_groups_and_leaves_none_behind(project, capsys):
-    table, figure = Path("reports/variogram/groups.csv"), Path("reports/variogram/groups.png")
+    table, figure, pdf = (Path(f"reports/variogram/groups.{suffix}") for suffix in ("csv", "png", "pdf"))
     group_by("country")
     assert pl.read_csv(table)["group"].to_list() == ["all photos", "NE", "FA"]
     out = capsys.readouterr().out
@@ -133,3 +133,4 @@ def test_the_stage_writes_the_groups_and_leaves_none_behind(project, capsys):
     group_by("none")
     assert not table.exists()
     assert not figure.exists()
+    assert not pdf.exists()

@@ -29,7 +29,8 @@ def test_the_stage_writes_model_tables_and_figures_and_the_same_bytes_again(
     write_features(TRAIN, latitude, longitude, features, sequence=sequence)
     main()
     written = sorted(path for folder in ("data/variogram", "reports") for path in (project / folder).rglob("*.*"))
-    names = ["model.json", "empirical.csv", "example_pairs.csv", "fitted.csv", "negatives.png", "semivariogram.png"]
+    figures = [f"{name}.{suffix}" for name in ("negatives", "semivariogram") for suffix in ("pdf", "png")]
+    names = ["model.json", "empirical.csv", "example_pairs.csv", "fitted.csv", *figures]
     assert [path.name for path in written] == names
     assert "chosen" in capsys.readouterr().out
     first = [path.read_bytes() for path in written]
