@@ -103,6 +103,7 @@ def draw_errors(ax: Axes, latitude_deg: np.ndarray, longitude_deg: np.ndarray, e
         linewidths=0,
         alpha=0.8,
         zorder=2,
+        rasterized=True,  # or every photo is a mark in a PDF
     )
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=len(ERROR_LABELS), frameon=False, fontsize="small")
 

@@ -16,7 +16,8 @@ def photo_map(coastlines: pl.DataFrame, places: dict[str, pl.DataFrame]) -> Figu
     figure, ax = _world((10, 5), coastlines)
     for (split, table), colour in zip(places.items(), (TRAIN_COLOUR, PREDICTION), strict=True):
         x, y = project(table["latitude"].to_numpy(), table["longitude"].to_numpy())
-        ax.scatter(x, y, s=5, lw=0, color=colour, label=f"{split}: {len(table):,}", zorder=2)
+        # rasterized: millions of photos, each a mark in a PDF, would take hundreds of megabytes.
+        ax.scatter(x, y, s=5, lw=0, color=colour, label=f"{split}: {len(table):,}", zorder=2, rasterized=True)
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=2, frameon=False, markerscale=3)
     return figure
 
