@@ -10,12 +10,14 @@ latitude, longitude (n,) in degrees and feature (n, d).
 import resource
 import sys
 import time
+from pathlib import Path
 
 import gstools
 import numpy as np
 import torch
 
 from stages.cli import show_table
+from stages.figures import picture
 from stages.geo import EARTH_RADIUS_KM, coordinates, great_circle_km, unit_vectors
 from stages.variogram.__main__ import show_summary
 from stages.variogram.blocks import along_curve, spatial_blocks
@@ -23,7 +25,7 @@ from stages.variogram.empirical import HALF_CIRCUMFERENCE_KM, estimate, lag_edge
 from stages.variogram.exhaustive import sum_all_pairs
 from stages.variogram.fit import fit
 from stages.variogram.models import MODELS
-from stages.variogram.plot import FIGURE_DPI, variogram_figure
+from stages.variogram.plot import variogram_figure
 from tests.benchmarks.variogram_fits import ours, practical_range_km, with_gstools, with_scikit_gstat
 
 EDGES_KM = lag_edges_km(0.1, 40)
@@ -198,7 +200,7 @@ def photos(paths: list[str]) -> None:
     empirical = estimate(stored["latitude"], stored["longitude"], features - features.mean(axis=0), edges_km=EDGES_KM)
     model = fit(empirical, list(MODELS))
     show_summary(model, empirical, len(features))
-    variogram_figure(empirical, model).savefig(figure, dpi=FIGURE_DPI)
+    Path(figure).write_bytes(picture(variogram_figure(empirical, model)))
 
 
 if __name__ == "__main__":
