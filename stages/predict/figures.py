@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
@@ -9,7 +10,8 @@ from stages.evaluate.maps import draw_coastlines, draw_prediction, project
 from stages.geo import EARTH_RADIUS_KM
 from stages.predict.answers import to_rows
 
-MAX_NAMED = 20  # photos on a map; more names would hide each other
+MAX_NAMED = 20  # photos on a map; more names would hide it
+NAME_SIZE = (0.6, 0.1)  # of a long one, in units of the projection
 CLOSE_UP_KM = 1000.0  # from the best place to the edges of the closer look
 
 
@@ -50,12 +52,21 @@ def draw_many(table: pl.DataFrame, coastlines: pl.DataFrame) -> Figure:
     ax = figure.subplots()
     draw_coastlines(ax, coastlines)
     best = table.filter(pl.col("rank") == 1)
-    for latitude, longitude, photo in best.select("latitude", "longitude", "photo").rows():
+    for latitude, longitude in best.select("latitude", "longitude").rows():
         draw_prediction(ax, [latitude], [longitude])
-        if len(best) <= MAX_NAMED:
-            ax.annotate(
-                Path(photo).stem, project(latitude, longitude), (0, 7), textcoords="offset points",
-                ha="center", fontsize="x-small", zorder=7,
-            )  # fmt: skip
+    if len(best) <= MAX_NAMED:
+        x, y = project(best["latitude"].to_numpy(), best["longitude"].to_numpy())
+        for at, names in stacked(x, y, [Path(photo).stem for photo in best["photo"]]):
+            ax.annotate(names, at, (0, 7), textcoords="offset points", ha="center", fontsize="x-small", zorder=7)
     ax.set_title(f"Best places of {len(best)} photos", fontsize="small")
     return figure
+
+
+def stacked(x: np.ndarray, y: np.ndarray, names: list[str]) -> list[tuple[tuple[float, float], str]]:
+    """Where to write names (n,) of points x, y (n,): those that would hide each other in lines, at the uppermost."""
+    found: dict[tuple[float, float], list[str]] = {}
+    for row in np.argsort(-y, kind="stable"):
+        point = float(x[row]), float(y[row])
+        at = next((at for at in found if np.all(np.abs(np.subtract(at, point)) < NAME_SIZE)), point)
+        found.setdefault(at, []).append(names[row])
+    return [(at, "\n".join(lines)) for at, lines in found.items()]

@@ -3,6 +3,7 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 from PIL import Image
@@ -10,6 +11,7 @@ from PIL import Image
 from stages.cli import InputError
 from stages.params import load_params
 from stages.predict import __main__ as command
+from stages.predict.figures import stacked
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 PLACES = {"Nairobi": (-1.3, 36.8), "Quito": (-0.2, -78.5), "Nadi": (-17.8, 177.4), "Alert": (82.5, -62.3)}
@@ -149,3 +151,9 @@ def test_the_features_mean_is_subtracted_as_in_training(predict, take_photo, mon
     monkeypatch.setattr(command, "read_encoder", lambda path: (encoder, mean))
     predict(photo, as_json=True)
     assert json.loads(capsys.readouterr().out)[0]["places"][0]["longitude"] == PLACES["Nadi"][1]
+
+
+def test_names_that_would_hide_each_other_stand_in_lines_at_the_uppermost_point():
+    x, y = np.array([0.0, 0.1, 2.0, 0.2]), np.array([0.0, 0.05, 0.0, -0.5])
+    assert stacked(x, y, ["a", "b", "c", "d"]) == [((0.1, 0.05), "b\na"), ((2.0, 0.0), "c"), ((0.2, -0.5), "d")]
+    assert stacked(x[:0], y[:0], []) == []
