@@ -29,7 +29,9 @@ def run(command: Callable) -> None:
     try:
         app()
     except InputError as error:
-        sys.exit(f"error: {error}")
+        # One write, for processes that fail at the same moment: sys.exit's own message takes two, and lines would mix.
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(1)
     except SystemExit as end:  # how Typer ends every command
         if not end.code and "DVC_STAGE" in os.environ:
             note_time(os.environ["DVC_STAGE"], started_at, time.monotonic() - start)

@@ -49,4 +49,14 @@ def test_only_a_stage_that_ended_well_has_a_time(stage):
         raise InputError("no photo; get some")
 
     assert stage(lambda: None, None) == (0, {})
-    assert stage(fail, "shard") == ("error: no photo; get some", {})
+    assert stage(fail, "shard") == (1, {})
+
+
+def test_an_error_is_one_write_so_that_those_of_two_processes_do_not_mix(stage, monkeypatch):
+    def fail():
+        raise InputError("no photo; get some")
+
+    written = []
+    monkeypatch.setattr("sys.stderr.write", written.append)
+    stage(fail, "shard")
+    assert written == ["error: no photo; get some\n"]
