@@ -13,40 +13,24 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import typer
 from ray.cluster_utils import Cluster
-from ruamel.yaml import YAML
 
 from stages.cli import show_table
-from stages.shards import feature_schema, written_whole
-from tests.benchmarks.source import finish, hashes, jpegs, run_stage, start_stage, write_params, write_source
+from tests.benchmarks.source import (
+    change_params,
+    finish,
+    hashes,
+    jpegs,
+    run_stage,
+    start_stage,
+    write_features,
+    write_params,
+    write_source,
+)
 
 OUTPUTS = {"shard": "data/mirror/shards", "features": "data/mirror/features", "variogram": "data/variogram"}
 N_NODES = 3
-
-
-def write_features(folder: Path, n: int, width: int) -> None:
-    """Places and random unit features of n training photos, as the features stage writes them."""
-    rng = np.random.default_rng(0)
-    feature = rng.normal(size=(n, width))
-    feature = (feature / np.linalg.norm(feature, axis=1, keepdims=True)).astype(np.float16)
-    schema = feature_schema(width)
-    columns = {field.name: pa.nulls(n, field.type) for field in schema}
-    columns["id"] = pa.array(np.arange(n).astype(str))
-    columns["latitude"], columns["longitude"] = pa.array(rng.uniform(-60, 70, n)), pa.array(rng.uniform(-180, 180, n))
-    columns["feature"] = pa.FixedSizeListArray.from_arrays(pa.array(feature.ravel()), width)
-    table = pa.table(columns, schema=schema)
-    with written_whole(folder / "train/00000.arrow") as temporary, pa.ipc.new_file(str(temporary), schema) as file:
-        file.write_table(table, max_chunksize=4096)
-
-
-def set_cluster(project: Path, address: str | None, storage: str | None) -> None:
-    """Write cluster.address and cluster.storage into a project's params."""
-    yaml = YAML()
-    params = yaml.load(project / "params.yaml")
-    params["cluster"].update({"address": address, "storage": storage})
-    yaml.dump(params, project / "params.yaml")
 
 
 def lose_nodes(stage: str, project: Path, cluster: Cluster, nodes: list, *, moments: int, seed: int) -> tuple:
@@ -81,14 +65,17 @@ def main(moments: int = 5, seed: int = 0, storage: bool = False) -> None:
         for folder in (project, pairs):
             write_params(folder, "mirror", url=str(Path(name, "source")))
         run_stage("download", project)
-        write_features(pairs / "data/mirror/features", 40_000, 256)
+        rng = np.random.default_rng(0)
+        everywhere = rng.uniform(-60, 70, 40_000), rng.uniform(-180, 180, 40_000)
+        write_features(pairs / "data/mirror/features/train/00000.arrow", *everywhere, 256)
         projects = {"shard": project, "features": project, "variogram": pairs}
         here_s = {stage: run_stage(stage, folder) for stage, folder in projects.items()}
 
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
         nodes = [cluster.add_node(num_cpus=1) for _ in range(N_NODES)]
+        bucket = Path(name, "bucket").as_uri() if storage else None
         for folder in (project, pairs):
-            set_cluster(folder, cluster.address, Path(name, "bucket").as_uri() if storage else None)
+            change_params(folder, cluster={"address": cluster.address, "storage": bucket})
         rows = []
         for stage, folder in projects.items():
             found = lose_nodes(stage, folder, cluster, nodes, moments=moments, seed=seed)

@@ -11,10 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from PIL import Image
 from ruamel.yaml import YAML
 
+from stages.shards import feature_schema
+
 ROOT = Path(__file__).parents[2]
+RECORD_BATCH = 4096  # photos; see stages/features/shard.py
 N_UNREAD = 20  # columns of OSV5M that no stage reads, all short, beside the URL
 
 
@@ -76,6 +80,41 @@ def write_params(folder: Path, source: str, **changes: object) -> None:
     params["shard"]["max_rejected_fraction"] = 1.0
     folder.mkdir(exist_ok=True)
     yaml.dump(params, folder / "params.yaml")
+
+
+def write_features(path: Path, latitude: np.ndarray, longitude: np.ndarray, width: int) -> None:
+    """An Arrow shard of photos at places, both (n,) in degrees, in drives of eight, with random unit features."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    schema, rng = feature_schema(width).with_metadata({b"made_from": b"a benchmark"}), np.random.default_rng(0)
+    n = len(latitude)
+    with pa.ipc.new_file(str(path), schema) as file:
+        for start in range(0, n, RECORD_BATCH):
+            number = range(start, min(start + RECORD_BATCH, n))
+            feature = rng.standard_normal((len(number), width), np.float32)
+            feature /= np.linalg.norm(feature, axis=1, keepdims=True)
+            at = slice(start, start + len(number))
+            columns = {
+                "id": [str(10**15 + i) for i in number],
+                "latitude": latitude[at],
+                "longitude": longitude[at],
+                "country": ["KE"] * len(number),
+                "region": ["Rift Valley"] * len(number),
+                "city": ["Nakuru"] * len(number),
+                "sequence": [f"drive_of_a_car_{i // 8}" for i in number],
+                "captured_at": ["1551234567000"] * len(number),
+                "feature": pa.FixedSizeListArray.from_arrays(pa.array(feature.astype(np.float16).ravel()), width),
+            }
+            arrays = [pa.array(columns.get(field.name, [None] * len(number)), field.type) for field in schema]
+            file.write_batch(pa.record_batch(arrays, schema=schema))
+
+
+def change_params(folder: Path, **sections: dict) -> None:
+    """Change values of sections of a project's params."""
+    yaml, path = YAML(), folder / "params.yaml"
+    params = yaml.load(path)
+    for name, changes in sections.items():
+        params[name].update(changes)
+    yaml.dump(params, path)
 
 
 def start_stage(stage: str, folder: Path, **environment: str) -> subprocess.Popen:

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import torch
 from PIL import Image
 from scipy.spatial import cKDTree
@@ -32,18 +31,25 @@ from stages.params import load_params
 from stages.shard import spool, write
 from stages.shard.__main__ import call_for
 from stages.shard.archive import list_photos
-from stages.shards import FeatureRows, feature_schema
+from stages.shards import FeatureRows
 from stages.train.setup import read_split
 from stages.variogram.empirical import lag_edges_km
 from stages.variogram.exhaustive import sum_all_pairs
 from stages.world import geography, roads
 from tests.benchmarks.ingest import core_seconds_each, memory_mb
 from tests.benchmarks.scaling.model import PHOTOS_AN_ARCHIVE, WIDTH
-from tests.benchmarks.source import ROOT, jpegs, run_stage, write_csv, write_params, write_source
+from tests.benchmarks.source import (
+    RECORD_BATCH,
+    ROOT,
+    jpegs,
+    run_stage,
+    write_csv,
+    write_features,
+    write_params,
+    write_source,
+)
 from tests.benchmarks.train import RECIPE, WIDTHS, new_run, random_photos
 from tests.benchmarks.variogram import places, unit_noise
-
-RECORD_BATCH = 4096  # photos; see stages/features/shard.py
 
 
 def watched(function: Callable, *args) -> dict[str, float]:
@@ -106,14 +112,14 @@ def variogram_costs(n: int, folder: Path) -> dict[str, float]:
     """Core seconds of the variogram stage for n photos; their features are narrow, as few of them are read."""
     project = folder / f"pairs{n}"
     write_params(project, "mirror")
-    write_features(project / "data/mirror/features/train/00000.arrow", n, 32)
+    write_features(project / "data/mirror/features/train/00000.arrow", *towns(n), 32)
     return watched(stage_costs, "variogram", project)
 
 
 def split_costs(n: int, width: int, folder: Path) -> dict[str, float]:
     """Core seconds in which training reads, checks and hashes n photos' features."""
     split = folder / f"split{n}x{width}"
-    write_features(split / "00000.arrow", n, width)
+    write_features(split / "00000.arrow", *towns(n), width)
     return watched(timed_split, split)
 
 
@@ -152,7 +158,6 @@ def shard_rows(n: int, folder: Path) -> dict[str, float]:
         "call_s": (2 * (listing - read) + end - listing) / len(photos),  # listed twice
         "call_bytes": len(sent) / len(photos),
         "csv_bytes": csv.stat().st_size / n,
-        "spool_bytes": rows.path.stat().st_size / n,
     }
 
 
@@ -168,36 +173,15 @@ def encoder_costs(n: int = 4) -> dict[str, float]:
     return {"decode_s": decode_s, "encode_s": encode_s, "encode_flop": counter.get_total_flops() / n}
 
 
-def write_features(path: Path, n: int, width: int, seed: int = 0) -> None:
-    """An Arrow shard of n photos in towns, drives of eight, with random features."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    schema, rng = feature_schema(width).with_metadata({b"made_from": b"a benchmark"}), np.random.default_rng(seed)
-    latitude, longitude = places(n, seed, n_towns=20_000)
-    with pa.ipc.new_file(str(path), schema) as file:
-        for start in range(0, n, RECORD_BATCH):
-            number = range(start, min(start + RECORD_BATCH, n))
-            feature = rng.standard_normal((len(number), width), np.float32)
-            feature /= np.linalg.norm(feature, axis=1, keepdims=True)
-            at = slice(start, start + len(number))
-            columns = {
-                "id": [str(10**15 + i) for i in number],
-                "latitude": latitude[at],
-                "longitude": longitude[at],
-                "country": ["KE"] * len(number),
-                "region": ["Rift Valley"] * len(number),
-                "city": ["Nakuru"] * len(number),
-                "sequence": [f"drive_of_a_car_{i // 8}" for i in number],
-                "captured_at": ["1551234567000"] * len(number),
-                "feature": pa.FixedSizeListArray.from_arrays(pa.array(feature.astype(np.float16).ravel()), width),
-            }
-            arrays = [pa.array(columns.get(field.name, [None] * len(number)), field.type) for field in schema]
-            file.write_batch(pa.record_batch(arrays, schema=schema))
+def towns(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Latitudes and longitudes (n,) of photos in 20,000 towns."""
+    return places(n, 0, n_towns=20_000)
 
 
 def center_costs(folder: Path, n: int = 20_000) -> dict[str, float]:
     """Core seconds to centre a photo's feature, and its bytes on disk."""
     path = folder / "center" / "00000.arrow"
-    write_features(path, n, WIDTH)
+    write_features(path, *towns(n), WIDTH)
 
     def center() -> None:
         center_shard(path, path.with_name("00001.arrow"), (sum_of_features(path) / n).astype(np.float32), "")

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from ray.cluster_utils import Cluster
-from ruamel.yaml import YAML
 
-from tests.benchmarks.scaling.measure import write_features
+from tests.benchmarks.scaling.measure import towns
 from tests.benchmarks.scaling.model import WIDTH
-from tests.benchmarks.source import jpegs, run_stage, write_params, write_source
+from tests.benchmarks.source import change_params, jpegs, run_stage, write_features, write_params, write_source
 
 STAGES = {"shard": "data/mirror/shards", "features": "data/mirror/features", "variogram": "reports"}
 N_ARCHIVES, N_PAIRED = 14, 65_536  # photos whose pairs are binned
@@ -31,17 +30,9 @@ def projects(folder: Path) -> dict[str, dict[str, Path]]:
         for project in (photos, paired):
             write_params(project, "mirror", url=str(folder / size / "source"))
         run_stage("download", photos)
-        write_features(paired / "data/mirror/features/train/00000.arrow", n_paired, WIDTH)
+        write_features(paired / "data/mirror/features/train/00000.arrow", *towns(n_paired), WIDTH)
         made[size] = {"shard": photos, "features": photos, "variogram": paired}
     return made
-
-
-def set_params(project: Path, address: str | None) -> None:
-    """Work on the cluster at an address, or on this machine; all pairs, however many."""
-    yaml, path = YAML(), project / "params.yaml"
-    params = yaml.load(path)
-    params["cluster"]["address"], params["variogram"]["pairs"] = address, "exhaustive"
-    yaml.dump(params, path)
 
 
 @contextlib.contextmanager
@@ -81,7 +72,8 @@ def measure(name: str, made: dict[str, dict[str, Path]]) -> dict[str, dict[str, 
     with context(n) as address:
         for size, its_projects in made.items():
             for stage, project in its_projects.items():
-                set_params(project, address)
+                # All pairs, however many.
+                change_params(project, cluster={"address": address}, variogram={"pairs": "exhaustive"})
                 shutil.rmtree(project / STAGES[stage], ignore_errors=True)
                 found[stage][size] = run_stage(stage, project)
     return found
