@@ -82,13 +82,14 @@ def by_refinement(loss: str, features: FeatureRows, source: Path, p: Evaluate) -
     known = gallery, training, training_places, read_model(VARIOGRAM), max(CANDIDATES, p.top_k)
 
     errors_km: dict[Setting, list] = {setting: [] for setting in SETTINGS}
-    truth = photos.gather_every(step).select("latitude", "longitude").to_numpy()
+    choosing = photos.gather_every(step)
+    truth = choosing.select("latitude", "longitude").to_numpy()
     for found in find_candidates(model, photo_features[::step], *known):
         of_chunk, truth = truth[: len(found.latitude)], truth[len(found.latitude) :]
         for setting, errors in errors_km.items():
             errors.append(best_error_km(found, setting, *of_chunk.T))
     errors_km = {setting: np.concatenate(errors) for setting, errors in errors_km.items()}
-    chosen = choose(errors_km)
+    chosen = choose(errors_km, metrics.drives(choosing["sequence"]))
     ranked = [rank(found, chosen, p.top_k) for found in find_candidates(model, features, *known)]
     return joined(ranked), describe(chosen, errors_km)
 
@@ -135,7 +136,9 @@ def main(
     error_km = predictions["error_km"].to_numpy()
     predicted_areas = geocode.areas(towns, top.latitude[:, 0], top.longitude[:, 0])
     is_right = geocode.is_right(places, predicted_areas)
-    summary = metrics.summarize(error_km, is_right, n_bootstrap=p.n_bootstrap, seed=p.seed)
+    summary = metrics.summarize(
+        error_km, metrics.drives(places["sequence"]), is_right, n_bootstrap=p.n_bootstrap, seed=p.seed
+    )
     curve = pl.DataFrame({"distance_km": CURVE_KM, "accuracy": metrics.accuracy_curve(error_km, CURVE_KM)})
 
     with written_whole(PREDICTIONS / f"{name}.parquet") as temporary:

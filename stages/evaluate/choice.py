@@ -9,6 +9,7 @@ from stages.evaluate.metrics import THRESHOLDS_KM
 
 STRENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)  # nats per unit of cosine similarity
 SOURCES = ("model", "image_knn")
+SURE_ERRORS = 2.0  # standard errors
 
 
 @dataclass(frozen=True)
@@ -31,18 +32,21 @@ def worth(error_km: np.ndarray) -> np.ndarray:
     return np.mean([error_km <= km for km in THRESHOLDS_KM.values()], axis=0)
 
 
-def choose(errors_km: dict[Setting, np.ndarray]) -> Setting:
+def choose(errors_km: dict[Setting, np.ndarray], drive: np.ndarray) -> Setting:
     """The setting with the greatest mean worth, if it is surely greater than that of the better source; else that.
 
-    errors_km: (n,) by setting, n >= 1, the same photos in the same order, MODEL and IMAGE_KNN among them.  Of equals
-    the first is taken.  Sure is a gain, photo by photo, of more than its standard error: the best of many settings
-    looks better on the photos it was chosen by than it is, and without this it often is no better on others.
+    errors_km: (n,) by setting, n >= 1, the same photos in the same order, MODEL and IMAGE_KNN among them.  drive: (n,)
+    int, theirs.  Of equals the first is taken.  Sure is a mean gain of more than SURE_ERRORS of its standard errors:
+    the best of many settings looks better on the photos it was chosen by than it is, and without this it often is no
+    better on others.  Photos of one drive count as one observation: source, Liang & Zeger (1986), eq. 6.
     """
     worths = {setting: worth(error_km) for setting, error_km in errors_km.items()}
     source = max((MODEL, IMAGE_KNN), key=lambda setting: worths[setting].mean())
     best = max(worths, key=lambda setting: worths[setting].mean())
     gain = worths[best] - worths[source]
-    return best if gain.mean() > gain.std() / math.sqrt(len(gain)) else source
+    by_drive = np.bincount(drive, gain - gain.mean())
+    error = math.sqrt((by_drive**2).sum()) / len(gain)
+    return best if gain.mean() > SURE_ERRORS * error else source
 
 
 def describe(chosen: Setting, errors_km: dict[Setting, np.ndarray]) -> dict[str, float | int | str]:

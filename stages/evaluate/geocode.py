@@ -43,7 +43,7 @@ def areas(towns: pl.DataFrame, latitude_deg: np.ndarray, longitude_deg: np.ndarr
 
 
 def is_right(truth: pl.DataFrame, predicted: pl.DataFrame) -> dict[str, np.ndarray]:
-    """Per level, whether the predicted area is the true one, of the m rows that have a true name there: (m,) bool.
+    """Per level, whether the predicted area of each row is the true one: (n,), 1 or 0, NaN without a true name there.
 
     A name counts only with all coarser names right too, as OSV5M compares "city_sub-region_region_country": there are
     many Springfields. A row that has a name but lacks a coarser one can't be right, as in OSV5M's own metrics.
@@ -51,5 +51,5 @@ def is_right(truth: pl.DataFrame, predicted: pl.DataFrame) -> dict[str, np.ndarr
     right, so_far = {}, np.ones(len(truth), bool)
     for level in LEVELS:
         so_far = so_far & (truth[level] == predicted[level]).fill_null(False).to_numpy()
-        right[level] = so_far[truth[level].is_not_null().to_numpy()]
+        right[level] = np.where(truth[level].is_not_null().to_numpy(), so_far, np.nan)
     return right

@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from stages.cli import run, show_table
-from stages.evaluate.metrics import summarize
+from stages.evaluate.metrics import drives, summarize
 from stages.figures import picture, write_figure
-from stages.params import REFINED, load_params
+from stages.params import REFINED, Params, load_params
 from stages.report import content, examples, figures, maps
 from stages.report.inputs import REPORTS, Inputs, read_inputs
 from stages.report.page import render
@@ -17,7 +17,6 @@ from stages.report.photos import data_uri, figure_uri, read_photos, thumbnail
 from stages.shards import written_whole
 
 SHEET_ROWS, SHEET_COLUMNS = 6, 8
-BOOTSTRAP = {"n_bootstrap": 2000, "seed": 1}
 SHEET_SEED = 1
 PACKAGES = ("torch", "open_clip_torch", "numpy", "scipy", "polars", "pyarrow", "dvc")
 
@@ -27,12 +26,14 @@ def main() -> None:
     params = load_params()
     inputs = read_inputs(params.data.source, params.train.losses, params.evaluate.refine)
     errors_km, metrics = inputs.errors_km, inputs.metrics
+    drive = drives(inputs.places["test"]["sequence"])
+    resampling = {"n_bootstrap": params.evaluate.n_bootstrap, "seed": params.evaluate.seed}
     # A gallery of other places, or of some of them only, is limited by those.
     if params.evaluate.gallery == "train" and params.evaluate.gallery_size == 0:
         best_km = content.nearest_km(inputs.places["test"], inputs.places["train"])
         errors_km = errors_km | {"best_possible": best_km}
-        metrics = metrics | {"best_possible": summarize(best_km, {}, **BOOTSTRAP)}
-    differences = content.comparisons(errors_km, inputs.answers, **BOOTSTRAP)
+        metrics = metrics | {"best_possible": summarize(best_km, drive, **resampling)}
+    differences = content.comparisons(errors_km, inputs.answers, drive, **resampling)
     by_distance = content.results(metrics, content.DISTANCES)
 
     drawn = {name: error_km for name, error_km in errors_km.items() if name not in inputs.repeated}
@@ -45,20 +46,21 @@ def main() -> None:
         is_world=inputs.truth is not None,
         encoder=inputs.encoder,
         n_test=len(inputs.places["test"]),
+        n_drives=int(drive.max()) + 1,
         distances=list(content.DISTANCES.values()),
         areas=list(content.AREAS.values()),
         by_distance=by_distance,
         by_area=content.results(inputs.metrics, content.AREAS),
         differences=content.difference_rows(differences),
         is_refined_drawn=any(name.endswith(REFINED) for name in drawn),
-        refinements=content.refinements(inputs.metrics, inputs.errors_km, **BOOTSTRAP),
+        refinements=content.refinements(inputs.metrics, inputs.errors_km, drive, **resampling),
         paper_rows=content.paper_rows() if inputs.source == "hub" else [],
         rejected=content.count_reasons(inputs.rejected),
         model=inputs.model,
         shown_label=content.label(inputs.shown),
         by_density=content.density_rows(inputs.places, errors_km[inputs.shown]),
         by_country=content.country_rows(inputs.places["test"]["country"], errors_km[inputs.shown]),
-        facts=content.facts(inputs.source, inputs.encoder, inputs.training, inputs.model),
+        facts=content.facts(sections_of(params), inputs.encoder, inputs.training, inputs.model),
         versions=", ".join(f"{name} {version(name)}" for name in PACKAGES),
         **photos_of_page(inputs, params.report.n_examples),
     )
@@ -74,6 +76,13 @@ def main() -> None:
     rows = [(row["label"], *(cell["value"] for cell in row["cells"]), row["median_error"]) for row in by_distance]
     title = f"Test photos within a distance, per cent; the page is {REPORTS / 'index.html'}"
     show_table(title, ["", *content.DISTANCES.values(), "median error"], rows)
+
+
+def sections_of(params: Params) -> dict[str, dict]:
+    """The params of all stages but training, whose own are in its models, by what the page calls them."""
+    sections = {name: getattr(params, name).model_dump() for name in ("shard", "features", "variogram", "evaluate")}
+    data = {"source": params.data.source} | getattr(params.data, params.data.source).model_dump()
+    return {"data": data, **sections}
 
 
 def draw(inputs: Inputs, errors_km: dict) -> dict[str, Figure]:

@@ -7,13 +7,14 @@ import polars as pl
 from scipy.spatial import cKDTree
 
 from stages.evaluate.breakdown import by_density, by_group, density
-from stages.evaluate.choice import in_words
+from stages.evaluate.choice import SOURCES, in_words
 from stages.evaluate.metrics import THRESHOLDS_KM, paired_difference
 from stages.geo import chord_km, unit_vectors
 from stages.params import REFINED
 from stages.variogram.models import Semivariogram
 
 BASELINE_LOSS = "infonce"
+IMAGE_KNN = "image_knn"
 LABELS = {
     "infonce": "GeoCLIP (infonce)",
     "semivariogram": "semivariogram",
@@ -97,31 +98,37 @@ def results(metrics: dict[str, dict], keys: dict[str, str]) -> list[dict]:
 
 
 def comparisons(
-    errors_km: dict[str, np.ndarray], answers: list[str], *, n_bootstrap: int, seed: int
+    errors_km: dict[str, np.ndarray], answers: list[str], drive: np.ndarray, *, n_bootstrap: int, seed: int
 ) -> dict[str, dict]:
     """Paired differences of each answer against infonce: {name: {key: (difference, low, high)}}; {} without infonce.
 
-    errors_km: (n,) of every name, the same photos in the same order.
+    errors_km: (n,) of every name, the same photos in the same order.  drive: (n,) int, theirs.
     """
     if BASELINE_LOSS not in answers:
         return {}
     base = errors_km[BASELINE_LOSS]
     others = [name for name in answers if name != BASELINE_LOSS]
-    return {name: paired_difference(errors_km[name], base, n_bootstrap=n_bootstrap, seed=seed) for name in others}
+    resampling = {"n_bootstrap": n_bootstrap, "seed": seed}
+    return {name: paired_difference(errors_km[name], base, drive, **resampling) for name in others}
 
 
 def refinements(
-    metrics: dict[str, dict], errors_km: dict[str, np.ndarray], *, n_bootstrap: int, seed: int
+    metrics: dict[str, dict], errors_km: dict[str, np.ndarray], drive: np.ndarray, *, n_bootstrap: int, seed: int
 ) -> list[tuple[str, str]]:
-    """Each refined answer's label, and in words how it was made and what it changes on the test photos."""
+    """Each refined answer's label, and in words how it was made and what it adds, on the test photos, to its sources.
+
+    drive: (n,) int, of the test photos.
+    """
     rows = []
     for name in (name for name in metrics if name.endswith(REFINED)):
-        loss, text = name.removesuffix(REFINED), in_words(metrics[name])
-        if (errors_km[name] != errors_km[loss]).any():
-            change = paired_difference(errors_km[name], errors_km[loss], n_bootstrap=n_bootstrap, seed=seed)
+        text = in_words(metrics[name])
+        for source in (name.removesuffix(REFINED), IMAGE_KNN):
+            if metrics[name]["refined_by"] in SOURCES:  # its answer is one of theirs
+                continue
+            change = paired_difference(errors_km[name], errors_km[source], drive, n_bootstrap=n_bootstrap, seed=seed)
             gains = ((DISTANCES[key], *map(points, change[key])) for key in DISTANCES)
             parts = (f"{gain} [{low}, {high}] within {within}" for within, gain, low, high in gains)
-            text += f" On the test photos, in points against {label(loss)} itself: {', '.join(parts)}."
+            text += f" On the test photos, in points against {label(source)} alone: {', '.join(parts)}."
         rows.append((label(name), text))
     return rows
 
@@ -202,21 +209,24 @@ def count_reasons(rejected: pl.DataFrame) -> list[tuple[str, int]]:
 def about(n_test: int, source: str, encoder: dict) -> str:
     """What a table of results was measured on."""
     name = f"`{encoder['model']}` ({encoder['pretrained']})"
-    return f"{n_test:,} test photos of the source `{source}`; encoder {name}; 95 % intervals."
+    return f"{n_test:,} test photos of the source `{source}`; encoder {name}; 95 % intervals, over drives."
 
 
-def facts(source: str, encoder: dict, training: dict[str, dict], model: Semivariogram) -> list[tuple[str, str]]:
+def facts(
+    sections: dict[str, dict], encoder: dict, training: dict[str, dict], model: Semivariogram
+) -> list[tuple[str, str]]:
     """What ran, for the end of the page; how long it took stands beside it, as the same run must make the same page.
 
-    training: by loss, the params of its training, among them a dict of the loss's own under its name.
+    sections: the params of the other stages, by what to call them.  training: by loss, the params of its training,
+    among them a dict of the loss's own under its name.
     """
     first = next(iter(training.values()))
     shared = {key: value for key, value in first.items() if not isinstance(value, dict) and key != "loss"}
     fit = f"weighted RMSE {model.weighted_rmse:.4f}, R² {model.r2:z.3f}".replace("-", "−")
     return [
-        ("data source", source),
         ("encoder", f"{encoder['model']}, weights {encoder['pretrained']}, {encoder['width']} numbers a photo"),
         ("semivariogram", f"{model.name}, {fit}, {model.n_pairs.sum():,} pairs"),
+        *((name, _params(values)) for name, values in sections.items()),
         ("training", _params(shared)),
         *((f"loss {loss}", _params(p.get(loss, {})) or "no params") for loss, p in training.items()),
     ]
@@ -228,8 +238,12 @@ def _params(values: dict) -> str:
 
 def _in_words(value: object) -> str:
     """A param as params.yaml has it: 0.000001, not 1e-06."""
+    if isinstance(value, dict):
+        return f"({_params(value)})"
     if isinstance(value, list):
-        return " ".join(_in_words(item) for item in value)
+        return " ".join(_in_words(item) for item in value) or "none"
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "true", False: "false"}[value]
     return np.format_float_positional(value, trim="-") if isinstance(value, float) else str(value)
 
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 import polars as pl
+from scipy.spatial import cKDTree
 
-from stages.geo import great_circle_km
+from stages.geo import chord_km, unit_vectors
 from stages.report.content import distance, signed
 from stages.report.maps import prediction_map
 from stages.report.photos import figure_uri, thumbnail
@@ -20,15 +21,16 @@ def neighbourhoods(
     A photo without n_columns - 1 others within 50 km has no row, so the sheet may be shorter.  The first three: (n,).
     """
     rng = np.random.default_rng(seed)
+    vectors = unit_vectors(latitude_deg, longitude_deg)
+    tree = cKDTree(vectors)
     seen, sheet = set(), []
     for row in rng.permutation(len(latitude_deg)):
         if len(sheet) == n_rows:
             break
         if (name := country[int(row)]) in seen:
             continue
-        lag_km = great_circle_km(latitude_deg[row], longitude_deg[row], latitude_deg, longitude_deg)
-        nearest = np.argsort(lag_km, kind="stable")[:n_columns]
-        if len(nearest) == n_columns and lag_km[nearest[-1]] < NEIGHBOURHOOD_KM:
+        chord, nearest = tree.query(vectors[row], n_columns)
+        if chord_km(chord[-1] ** 2) < NEIGHBOURHOOD_KM:  # inf: there are not so many photos
             seen.add(name)
             sheet.append(nearest)
     return sheet

@@ -5,7 +5,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-FIGURE = """<figure class="figure"><img src="{{ source }}" alt="{{ caption }}">
+FIGURE = """<figure class="figure"><div class="scroll"><img src="{{ source }}" alt="{{ caption }}"></div>
 <figcaption>{{ caption }}</figcaption></figure>"""
 
 

@@ -10,7 +10,7 @@ import typer
 
 from stages.cli import InputError, run, show_table
 from stages.evaluate.gallery import embed_photos, embed_places, locate
-from stages.evaluate.metrics import THRESHOLDS_KM
+from stages.evaluate.metrics import THRESHOLDS_KM, drives
 from stages.figures import write_figure
 from stages.geo import great_circle_km
 from stages.params import Train, load_params
@@ -74,8 +74,8 @@ def main(
             rows.append({"variant": name, "seed": seed, **accuracies, "median_error_km": float(np.median(error_km))})
             by_seed.append(error_km)
         errors_km[name] = np.stack(by_seed)
-    base = errors_km[variants[0]]
-    differences = {name: difference(errors_km[name], base, seed=params.train.seed) for name in variants[1:]}
+    base, drive = errors_km[variants[0]], drives(splits[split].places["sequence"])
+    differences = {name: difference(errors_km[name], base, drive, seed=params.train.seed) for name in variants[1:]}
 
     by_run = pl.DataFrame(rows)
     keys = ("difference", "low", "high")

@@ -41,7 +41,7 @@ def evaluate(model, features, truth, gallery) -> dict:
     """All of an evaluation but the reading and writing of files."""
     top = locate(model, embed_photos(model, features), gallery, embed_places(model, *gallery), TOP_K)
     error_km = great_circle_km(*truth, top.latitude[:, 0], top.longitude[:, 0])
-    return metrics.summarize(error_km, {}, n_bootstrap=2000, seed=0)
+    return metrics.summarize(error_km, np.arange(len(error_km)), n_bootstrap=2000, seed=0)
 
 
 def geoclips_evaluation(model, features, truth, gallery):

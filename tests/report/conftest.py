@@ -72,6 +72,7 @@ class Tree:
             latitude = np.array([89.5, -17.0, 10.0])[town] + rng.normal(0, 0.05, n)
             longitude = np.array([0.0, 179.9, 20.0])[town] + rng.normal(0, 0.05, n)
             names = {"country": [("AA", "FJ", None)[t] for t in town], "city": ["A & B"] * n}
+            names["sequence"] = [f"drive {row // 2}" for row in range(n)]
             ids = [f"{split}{row}" for row in range(n)]
             path = self.data / f"features/{split}/00000.arrow"
             write_features(path, latitude, longitude, np.eye(4)[town], id=ids, **names)
@@ -131,8 +132,8 @@ class Tree:
         predictions = prediction_table(test, top)
         Path("data/predictions").mkdir(exist_ok=True)
         predictions.write_parquet(f"data/predictions/{name}.parquet")
-        areas = {"country": rng.random(len(test)) < 0.5}
-        metrics = summarize(predictions["error_km"].to_numpy(), areas, n_bootstrap=100, seed=1)
+        areas = {"country": np.round(rng.random(len(test)))}
+        metrics = summarize(predictions["error_km"].to_numpy(), np.arange(len(test)), areas, n_bootstrap=100, seed=1)
         if name.endswith("_refined"):
             near, far = np.array([0.5, 20.0, 9000.0]), np.array([20.0, 20.0, 20.0])
             chosen = Setting(8.0, "kriged")

@@ -8,10 +8,14 @@ import polars as pl
 import pytest
 
 from stages.cli import InputError
+from stages.evaluate.metrics import paired_difference
+from stages.params import load_params
 from stages.report import content
 from stages.report.content import nearest_km
 from stages.report.inputs import read_inputs
 from stages.shards import write_json
+
+PARAMS = load_params()
 
 
 class Page(HTMLParser):
@@ -61,6 +65,9 @@ def test_the_page_is_one_self_contained_file_and_the_same_bytes_again(tree, caps
     assert "A &amp; B" in text
     assert "R² −0.250" in text
     assert "weight_decay 0.000001, sigmas 1 16" in text
+    assert f"<dd>source world, seed {PARAMS.data.world.seed}, n_train " in text
+    assert "filter (bounding_box none, countries none, fraction 1, max_photos 0), validation places" in text
+    assert "gallery train, gallery_size 0, top_k 5, n_bootstrap 2000, refine none, seed 1" in text
     assert "each group of photos" not in text
     assert "best possible answer" in capsys.readouterr().out
 
@@ -82,6 +89,20 @@ def test_the_numbers_of_the_page_are_those_of_the_evaluation(tree):
             value, low, high = (f"{100 * values[key + end]:.1f}" for end in ("", "_low", "_high"))
             assert f"<td>{value}<small>{low}–{high}</small></td>" in text
         assert f"<td>{values['geoscore']:,.0f}</td>" in text
+
+
+def test_intervals_are_over_drives(tree):
+    run = tree()
+    text = run.report()
+    assert "whole drives are drawn anew, 6 of them" in text
+    error_km = {
+        name: pl.read_parquet(f"data/predictions/{name}.parquet")["error_km"].to_numpy()
+        for name in ("semivariogram", "infonce")
+    }
+    resampling = {"n_bootstrap": PARAMS.evaluate.n_bootstrap, "seed": PARAMS.evaluate.seed}
+    change = paired_difference(*error_km.values(), np.arange(12) // 2, **resampling)
+    value, low, high = map(content.points, change["accuracy_200km"])
+    assert f"{value}<small>{low} to {high}</small>" in text
 
 
 def test_the_countries_have_their_rows_those_beyond_ten_behind_a_fold(tree, monkeypatch):
@@ -106,7 +127,8 @@ def test_a_refined_answer_has_its_rows_and_says_where_it_is_worse_than_its_sourc
     assert f"<td>{100 * values['accuracy_200km']:.1f}<small>" in text
     assert "By the kriged appearance with strength 8, chosen on 3 validation photos." in text
     assert "worse than the better of its two sources within 1 km (0.0 against 33.3 %)." in text
-    assert "On the test photos, in points against semivariogram itself: " in text
+    assert "On the test photos, in points against semivariogram alone: " in text
+    assert "On the test photos, in points against image k-NN, no training alone: " in text
     assert "after training with this loss: semivariogram." in text
     assert "dash-dotted ones are refined answers" in text
 

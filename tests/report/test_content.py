@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from stages.evaluate.choice import IMAGE_KNN, MODEL, describe
+from stages.evaluate.choice import IMAGE_KNN, MODEL, Setting, describe
 from stages.evaluate.choice import in_words as choice_in_words
 from stages.evaluate.metrics import paired_difference, summarize
 from stages.geo import great_circle_km
@@ -49,7 +49,7 @@ def test_distances_are_in_m_km_or_whole_km(km, text):
 
 
 def metrics_of(errors_km):
-    return {name: summarize(error, {}, n_bootstrap=100, seed=1) for name, error in errors_km.items()}
+    return {name: summarize(error, np.arange(len(error)), n_bootstrap=100, seed=1) for name, error in errors_km.items()}
 
 
 def differences_of(at_25, at_200):
@@ -96,16 +96,19 @@ def test_without_a_comparison_the_finding_names_the_best():
 def test_comparisons_are_paired_differences_against_infonce():
     rng = np.random.default_rng(0)
     errors_km = {name: rng.exponential(300, 50) for name in ("infonce", "semivariogram", "hard_negative", "image_knn")}
-    found = content.comparisons(errors_km, ["semivariogram", "infonce", "hard_negative"], n_bootstrap=200, seed=3)
+    drive = np.arange(50) // 2
+    answers = ["semivariogram", "infonce", "hard_negative"]
+    found = content.comparisons(errors_km, answers, drive, n_bootstrap=200, seed=3)
     assert list(found) == ["semivariogram", "hard_negative"]
     for loss, by_key in found.items():
-        assert by_key == paired_difference(errors_km[loss], errors_km["infonce"], n_bootstrap=200, seed=3)
+        assert by_key == paired_difference(errors_km[loss], errors_km["infonce"], drive, n_bootstrap=200, seed=3)
         within = [(errors_km[name] <= 200).mean() for name in (loss, "infonce")]
         assert by_key["accuracy_200km"][0] == pytest.approx(within[0] - within[1])
 
 
 def test_without_infonce_nothing_is_compared():
-    assert content.comparisons({"semivariogram": np.ones(3)}, ["semivariogram"], n_bootstrap=10, seed=1) == {}
+    errors_km = {"semivariogram": np.ones(3)}
+    assert content.comparisons(errors_km, ["semivariogram"], np.arange(3), n_bootstrap=10, seed=1) == {}
 
 
 def test_a_difference_is_bold_only_if_its_interval_leaves_out_0():
@@ -167,18 +170,28 @@ def test_a_refined_answer_is_labelled_by_its_loss():
     assert content.label("image_knn") == "image k-NN, no training"
 
 
-def test_a_refined_answer_that_changes_nothing_is_not_compared():
-    error_km = np.array([0.5, 30.0])
-    facts = describe(MODEL, {MODEL: error_km, IMAGE_KNN: error_km})
-    errors_km = {"infonce": error_km, "infonce_refined": error_km}
-    ((label, text),) = content.refinements(
-        {"infonce": {}, "infonce_refined": facts}, errors_km, n_bootstrap=100, seed=1
-    )
+def refinement(setting, errors_km):
+    validation_km = np.array([0.5, 30.0])
+    facts = describe(setting, dict.fromkeys((MODEL, IMAGE_KNN, setting), validation_km))
+    metrics = {"infonce": {}, "infonce_refined": facts, "image_knn": {}}
+    ((label, text),) = content.refinements(metrics, errors_km, np.arange(2), n_bootstrap=100, seed=1)
     assert label == "GeoCLIP (infonce), refined"
-    assert text == choice_in_words(facts)
-    errors_km["infonce_refined"] = np.array([0.5, 20.0])
-    ((_, text),) = content.refinements({"infonce": {}, "infonce_refined": facts}, errors_km, n_bootstrap=100, seed=1)
-    assert "against GeoCLIP (infonce) itself: 0.0 [0.0, 0.0] within 1 km, +50.0 [0.0, +100.0] within 25 km, " in text
+    assert text.startswith(choice_in_words(facts))
+    return text.removeprefix(choice_in_words(facts))
+
+
+@pytest.mark.parametrize(("setting", "source"), [(MODEL, "infonce"), (IMAGE_KNN, "image_knn")])
+def test_a_refined_answer_that_is_a_sources_own_is_not_compared(setting, source):
+    errors_km = {"infonce": np.array([0.5, 30.0]), "image_knn": np.array([9.0, 9.0])}
+    assert refinement(setting, errors_km | {"infonce_refined": errors_km[source]}) == ""
+
+
+def test_a_refined_answer_is_compared_with_both_of_its_sources():
+    errors_km = {"infonce": [0.5, 30.0], "infonce_refined": [0.5, 20.0], "image_knn": [30.0, 30.0]}
+    text = refinement(Setting(8.0, "kriged"), {name: np.array(error_km) for name, error_km in errors_km.items()})
+    ours, knn = text.split(" On the test photos, in points ")[1:]
+    assert ours.startswith("against GeoCLIP (infonce) alone: 0.0 [0.0, 0.0] within 1 km, +50.0 [0.0, +100.0] within 25")
+    assert knn.startswith("against image k-NN, no training alone: +50.0 [0.0, +100.0] within 1 km, +100.0 [+100.0, +10")
 
 
 def test_the_papers_rows_have_a_cell_for_each_distance():
@@ -190,7 +203,7 @@ def test_the_markdown_table_parses():
     rng = np.random.default_rng(1)
     errors_km = {name: rng.exponential(300, 40) for name in ("infonce", "semivariogram", "best_possible")}
     metrics = metrics_of(errors_km)
-    differences = content.comparisons(errors_km, ["infonce", "semivariogram"], n_bootstrap=100, seed=1)
+    differences = content.comparisons(errors_km, ["infonce", "semivariogram"], np.arange(40), n_bootstrap=100, seed=1)
     text = content.markdown_table(metrics, differences, "40 photos.")
     table, about = text.split("\n\n")
     head, rule, *rows = [line.strip("|").split("|") for line in table.splitlines()]

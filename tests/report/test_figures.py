@@ -58,7 +58,7 @@ def test_distances_are_labelled_in_plain_numbers():
 
 @pytest.mark.parametrize(("name", "range_km"), [("exponential", 500.0), ("nugget", None), ("linear", None)])
 def test_the_summary_is_drawn_with_and_without_a_range(model, empirical, name, range_km):
-    metrics = {"infonce": summarize(np.array([7.0]), {}, n_bootstrap=100, seed=1)}
+    metrics = {"infonce": summarize(np.array([7.0]), np.array([0]), n_bootstrap=100, seed=1)}
     figure = figures.summary(empirical, model(name, range_km), metrics)
     marked = any("range" in text.get_text() for text in figure.axes[0].texts)
     assert marked == (range_km is not None)

@@ -46,9 +46,12 @@ def errors(seed, n_seeds=3, n=400, shift=1.0):
     return shift * hard * rng.lognormal(0, 0.5, (n_seeds, n))
 
 
+ALONE = np.arange(400)  # every photo a drive of its own
+
+
 def test_the_difference_is_the_difference_of_mean_accuracies():
     better, base = errors(1, shift=0.5), errors(1)
-    for key, (value, low, high) in difference(better, base, seed=0).items():
+    for key, (value, low, high) in difference(better, base, ALONE, seed=0).items():
         accuracy = [np.mean(e <= THRESHOLDS_KM[key]) for e in (better, base)]
         assert value == pytest.approx(accuracy[0] - accuracy[1], abs=1e-12)
         assert low <= value <= high
@@ -56,8 +59,8 @@ def test_the_difference_is_the_difference_of_mean_accuracies():
 
 def test_with_one_seed_the_interval_is_that_of_the_paired_difference():
     better, base = errors(2, n_seeds=1, shift=0.7), errors(3, n_seeds=1)
-    ours = difference(better, base, seed=0)
-    theirs = paired_difference(better[0], base[0], n_bootstrap=4000, seed=5)
+    ours = difference(better, base, ALONE, seed=0)
+    theirs = paired_difference(better[0], base[0], ALONE, n_bootstrap=4000, seed=5)
     for key in THRESHOLDS_KM:
         # Two bootstraps of 2,000 and 4,000 draws: quantiles differ by some 5 % of the interval's width.
         np.testing.assert_allclose(ours[key], theirs[key], atol=0.1 * (theirs[key][2] - theirs[key][1]) + 1e-9)
@@ -69,19 +72,20 @@ def test_the_interval_covers_the_truth_over_new_seeds_and_photos():
         rng = np.random.default_rng(trial)
         # Hits within 25 km: a seed's and a photo's effect shared by neither run; the true difference is 0.
         change = rng.random((2, 6, 300)) < 0.4
+        drive = np.arange(300) // 2
         error_km = np.where(change, 10.0, 100.0)
-        _, low, high = difference(error_km[0], error_km[1], seed=trial)["accuracy_25km"]
+        _, low, high = difference(error_km[0], error_km[1], drive, seed=trial)["accuracy_25km"]
         covered.append(low <= 0 <= high)
     assert np.mean(covered) > 0.85
 
 
 def test_no_difference_has_an_interval_without_width():
     same = errors(4)
-    assert set(itertools.chain(*difference(same, same, seed=0).values())) == {0.0}
+    assert set(itertools.chain(*difference(same, same, ALONE, seed=0).values())) == {0.0}
 
 
 def test_the_figure_has_a_line_a_variant_and_names_the_base():
-    by_key = difference(errors(1), errors(2), seed=0)
+    by_key = difference(errors(1), errors(2), ALONE, seed=0)
     ax = draw_differences({"semivariogram": by_key, "distance_soft": by_key}, "infonce").axes[0]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["semivariogram", "distance_soft"]
     assert "infonce" in ax.get_ylabel()
