@@ -19,10 +19,11 @@ WEIGHTS, CONFIG, GALLERY = "model.safetensors", "config.json", "gallery.csv"
 _MODEL_TYPE, _LOCATION_TYPE, _FORMAT_VERSION = "geoclip-geolocation", "geoclip-location-encoder", 1
 _LOCATION = "location_encoder."
 
-# GeoCLIP's own backbone, by our name of it; others have no repository that the geoclip package could load.
+# GeoCLIP's own backbone, by our names of it; others have no repository that the geoclip package could load.
+GEOCLIP_BACKBONE = "openai/clip-vit-large-patch14"
 _BACKBONES = {
-    ("ViT-L-14", "openai"): "openai/clip-vit-large-patch14",
-    ("ViT-L-14-quickgelu", "openai"): "openai/clip-vit-large-patch14",
+    ("ViT-L-14", "openai"): GEOCLIP_BACKBONE,
+    ("ViT-L-14-quickgelu", "openai"): GEOCLIP_BACKBONE,
 }
 
 
