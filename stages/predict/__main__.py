@@ -54,14 +54,20 @@ def embed(
 
 
 def open_encoder(release: Path, config: dict) -> Callable:
-    """The function embed(paths, advance=...) for a release.  Raises InputError if it does not say its encoder."""
+    """The function embed(paths, advance=...) for a release.
+
+    Raises InputError if the release does not say its encoder, or if that cannot be had.
+    """
     if "encoder" not in config:
         raise InputError(
             f"{release / CONFIG} has no section 'encoder', so how to embed a photo is not known: VarioCLIP's releases "
             "have one. Predict with the program that made it, for example geoclip, or train from it: train.init"
         )
     facts = config["encoder"]
-    encoder, mean = read_encoder(facts)
+    try:
+        encoder, mean = read_encoder(facts)
+    except InputError as error:  # it speaks of params, which a release has none of
+        raise InputError(f"{release / CONFIG} names an encoder that cannot be made: {error}") from None
     # A release of before the side was noted has none: its photos stay as large as they are.
     return partial(embed, encoder=encoder, mean=mean, short_side_px=facts.get("short_side_px", 0))
 

@@ -11,6 +11,7 @@ import typer
 from PIL import Image
 
 from stages.cli import InputError
+from stages.features.encoder import read_encoder
 from stages.predict import __main__ as command
 from stages.predict.figures import stacked
 
@@ -169,6 +170,13 @@ def test_a_release_of_others_that_does_not_say_its_encoder_is_refused_with_a_way
     config = {key: value for key, value in CONFIG.items() if key != "encoder"}
     (RELEASE / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="config.json has no section 'encoder', .* for example geoclip, or train from"):
+        predict("photo.png")
+
+
+def test_an_encoder_that_cannot_be_had_is_named_with_the_release_that_wants_it(predict, monkeypatch):
+    monkeypatch.setattr(command, "read_encoder", read_encoder)
+    write_config(encoder={"model": "ViT-Q", "pretrained": "openai", "seed": 1, "center": None})
+    with pytest.raises(InputError, match="config.json names an encoder that cannot be made: .*'ViT-Q' is no open_clip"):
         predict("photo.png")
 
 
