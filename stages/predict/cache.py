@@ -5,6 +5,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -75,8 +76,9 @@ def _remove_older(path: Path) -> None:
         if other != path:
             other.unlink(missing_ok=True)
     for partial in path.parent.glob(".gallery-*.partial"):
-        if time.time() - partial.stat().st_mtime > _ABANDONED_AFTER_SECONDS:
-            partial.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # its own process was quicker
+            if time.time() - partial.stat().st_mtime > _ABANDONED_AFTER_SECONDS:
+                partial.unlink()
 
 
 def read(path: Path) -> np.ndarray:
