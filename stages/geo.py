@@ -1,4 +1,4 @@
-"""The sphere: unit vectors, great-circle distance, displacement and the Equal Earth projection.
+"""The sphere: unit vectors, great-circle distance, displacement and two map projections.
 
 Every function takes NumPy arrays or torch tensors (of any float dtype, on any device) and gives back the same kind.
 """
@@ -80,3 +80,20 @@ def equal_earth(latitude_deg, longitude_deg):
     x = 2 * 3**0.5 / 3 * longitude_deg * DEGREE * xp.cos(theta) / slope
     y = theta * (_A1 + _A2 * t2 + t6 * (_A3 + _A4 * t2))
     return x, y
+
+
+def azimuthal_equidistant_km(latitude_deg, longitude_deg, center_latitude_deg, center_longitude_deg):
+    """Map coordinates in km (x east, y north) that keep distance and direction from a center. All four (...).
+
+    Returns two (...) arrays; the center's antipode, which lies in every direction, is put in one of them.
+    Source: Snyder (1987), "Map projections: a working manual", eqs. 5-3, 22-4, 22-5 and 25-2.
+    """
+    xp = array_namespace(latitude_deg, longitude_deg, center_latitude_deg, center_longitude_deg)
+    phi, phi_1 = latitude_deg * DEGREE, center_latitude_deg * DEGREE
+    dlam = (longitude_deg - center_longitude_deg) * DEGREE
+    x = xp.cos(phi) * xp.sin(dlam)
+    y = xp.cos(phi_1) * xp.sin(phi) - xp.sin(phi_1) * xp.cos(phi) * xp.cos(dlam)
+    cos_c = xp.sin(phi_1) * xp.sin(phi) + xp.cos(phi_1) * xp.cos(phi) * xp.cos(dlam)
+    sin_c = xp.sqrt(x * x + y * y)  # for c itself, because an arc cosine has half of the digits near the center
+    k = xp.where(sin_c > 0, xp.atan2(sin_c, cos_c) / xp.where(sin_c > 0, sin_c, 1.0), 1.0)
+    return EARTH_RADIUS_KM * k * x, EARTH_RADIUS_KM * k * y

@@ -115,3 +115,37 @@ def test_torch_and_numpy_agree(dtype):
         for tensor, array in zip(ours, theirs, strict=True):
             assert tensor.dtype == dtype
             np.testing.assert_allclose(tensor.numpy(), array, rtol=tolerance, atol=360 * tolerance)
+
+
+def test_the_equidistant_map_keeps_distances_and_directions_from_its_center():
+    """A walk to (east, north) ends at the map's (x, y), from the poles and over the antimeridian too."""
+    latitude, longitude = random_places(300)
+    latitude[:3], longitude[:2] = [90, -90, 0], 179.9
+    rng = np.random.default_rng(1)
+    length, bearing = rng.uniform(0, 0.999 * HALF_CIRCUMFERENCE_KM, 300), rng.uniform(0, 2 * np.pi, 300)
+    walk = length * np.sin(bearing), length * np.cos(bearing)
+    there = geo.displace(latitude, longitude, *walk)
+    x, y = geo.azimuthal_equidistant_km(*there, latitude, longitude)
+    np.testing.assert_allclose((x, y), walk, atol=1e-3)  # 1 m
+    np.testing.assert_allclose(np.hypot(x, y), geo.great_circle_km(latitude, longitude, *there), atol=1e-3)
+
+
+def test_the_equidistant_map_of_a_pole_is_the_polar_one():
+    """x = R (90 deg - phi) sin(lam), y = -R (90 deg - phi) cos(lam): Snyder (1987), polar aspect."""
+    latitude, longitude = random_places(100)
+    radius_km, lam = geo.EARTH_RADIUS_KM * np.radians(90 - latitude), np.radians(longitude)
+    x, y = geo.azimuthal_equidistant_km(latitude, longitude, np.float64(90), np.float64(0))
+    np.testing.assert_allclose((x, y), (radius_km * np.sin(lam), -radius_km * np.cos(lam)), atol=1e-6)
+
+
+def test_the_equidistant_map_equals_snyders_example():
+    """Snyder (1987), appendix A: radius 3, center 40 N 100 W, 20 S 100 E."""
+    xy = geo.azimuthal_equidistant_km(*np.array([-20.0, 100.0, 40.0, -100.0]))
+    np.testing.assert_allclose(np.multiply(xy, 3 / geo.EARTH_RADIUS_KM), (-5.8311398, 5.5444634), atol=1e-7)
+
+
+def test_the_equidistant_maps_center_is_0_and_its_antipode_somewhere():
+    center = np.array([10.0, 20.0])
+    assert geo.azimuthal_equidistant_km(*center, *center) == (0, 0)
+    antipode = geo.azimuthal_equidistant_km(*np.array([-10.0, -160.0]), *center)
+    assert np.hypot(*antipode) == pytest.approx(HALF_CIRCUMFERENCE_KM)

@@ -1,6 +1,8 @@
 """Evaluate a model, its refined answer or a baseline on the test photos: predictions, metrics, error-distance curve."""
 
+import json
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated
 
 import numpy as np
@@ -17,7 +19,7 @@ from stages.geo import great_circle_km
 from stages.params import REFINED, Evaluate, load_params
 from stages.shards import FeatureRows, read_features, write_json, written_whole
 from stages.train.model import GeoCLIP
-from stages.train.release import GALLERY, load_release
+from stages.train.release import CONFIG, GALLERY, load_release, read_config
 from stages.variogram.models import read_model
 
 MODELS, PREDICTIONS, REPORTS = Path("data/models"), Path("data/predictions"), Path("reports/evaluation")
@@ -60,6 +62,24 @@ def open_model(name: str, p: Evaluate) -> tuple[GeoCLIP, tuple[np.ndarray, np.nd
     return model, sample(read_gallery(path), p.gallery_size, p.seed)
 
 
+def check_encoder(name: str, features: Path) -> None:
+    """Raise InputError if the features here were made otherwise than those that the model called name learned from."""
+    release, made = MODELS / name, features / "encoder.json"
+    if not (release / CONFIG).is_file():
+        return  # open_model says what is missing
+    its, here = read_config(release).get("encoder"), json.loads(made.read_text()) if made.is_file() else {}
+    if its is None:
+        return  # a release of others, which does not say
+    for key in sorted((its.keys() | here.keys()) - {"photos"}):
+        if its.get(key) != here.get(key):
+            was, now = (shorten(f"{facts.get(key)}", 60, placeholder=" ...") for facts in (its, here))
+            raise InputError(
+                f"{release} was trained on features of another encoder than {features} has: its '{key}' is {was}, "
+                f"here it is {now}; set the params back and run dvc repro features, or train anew: "
+                f"dvc repro train@{name}"
+            )
+
+
 def by_model(name: str, features: FeatureRows, p: Evaluate) -> TopPlaces:
     """The places of the gallery that the model finds most similar to each photo."""
     model, gallery = open_model(name, p)
@@ -98,6 +118,7 @@ def predict(name: str, features: FeatureRows, source: Path, p: Evaluate) -> tupl
     """What the model, refined answer or baseline called name says of every photo, and facts about it, if any."""
     if name in BASELINES:
         return BASELINES[name](features, source / "train", p), {}
+    check_encoder(name.removesuffix(REFINED), source)
     if name.endswith(REFINED):
         return by_refinement(name.removesuffix(REFINED), features, source, p)
     return by_model(name, features, p), {}

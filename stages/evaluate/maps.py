@@ -1,4 +1,7 @@
-"""World maps in the Equal Earth projection, on given matplotlib axes, with coastlines from a table."""
+"""World maps, and close-ups of them, on given matplotlib axes, with coastlines from a table."""
+
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -6,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 
 from stages.evaluate.metrics import THRESHOLDS_KM
-from stages.geo import coordinates, equal_earth, unit_vectors
+from stages.geo import azimuthal_equidistant_km, coordinates, equal_earth, unit_vectors
 
 OCEAN, LAND_EDGE, GRATICULE, OUTLINE = "#f4f7fa", "#9aa5b1", "#e1e7ee", "#8794a3"
 # Okabe and Ito's blue and vermilion: told apart by every kind of colour vision.
@@ -78,11 +81,47 @@ def draw_coastlines(ax: Axes, coastlines: pl.DataFrame) -> None:
         ax.plot(*project(up, np.full_like(up, longitude)), color=GRATICULE, linewidth=0.5, zorder=0.5)
     for latitude in range(-60, 90, 30):
         ax.plot(*project(np.full_like(along, latitude), along), color=GRATICULE, linewidth=0.5, zorder=0.5)
-    starts = np.flatnonzero(np.diff(coastlines["line"].to_numpy())) + 1
-    lines = (np.insert(coastlines[name].to_numpy().astype(float), starts, np.nan) for name in ("latitude", "longitude"))
-    draw_line(ax, *lines, color=LAND_EDGE, linewidth=0.5, zorder=1)
+    draw_line(ax, *_polylines(coastlines), color=LAND_EDGE, linewidth=0.5, zorder=1)
     ax.set_aspect("equal")
     ax.set_axis_off()
+
+
+def _polylines(coastlines: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Latitudes and longitudes of all lines, one after the other, with NaN between them."""
+    starts = np.flatnonzero(np.diff(coastlines["line"].to_numpy())) + 1
+    columns = (coastlines[name].to_numpy().astype(float) for name in ("latitude", "longitude"))
+    return tuple(np.insert(column, starts, np.nan) for column in columns)
+
+
+def draw_close_up(
+    ax: Axes, coastlines: pl.DataFrame, latitude_deg: float, longitude_deg: float, radius_km: float
+) -> Callable:
+    """Draw an empty map of what surrounds a place, in km, with a graticule of 5 degrees and the coasts.
+
+    It is azimuthal equidistant: distances and directions from the place are true, and each edge is radius_km away.
+    Returns its `project`, for draw_prediction.
+    """
+    close_to = partial(
+        azimuthal_equidistant_km,
+        center_latitude_deg=np.float64(latitude_deg),
+        center_longitude_deg=np.float64(longitude_deg),
+    )
+    up, along = np.linspace(-85, 85, 341), np.linspace(-180, 180, 721)
+    meridians = [(up, np.full_like(up, longitude)) for longitude in range(-180, 180, 5)]
+    parallels = [(np.full_like(along, latitude), along) for latitude in range(-85, 90, 5)]
+    for line in (*meridians, *parallels):
+        ax.plot(*_within(3 * radius_km, *close_to(*line)), color=GRATICULE, linewidth=0.5, zorder=0.5)
+    ax.plot(*_within(3 * radius_km, *close_to(*_polylines(coastlines))), color=LAND_EDGE, linewidth=0.7, zorder=1)
+    ax.set(xlim=(-radius_km, radius_km), ylim=(-radius_km, radius_km), xticks=[], yticks=[], facecolor=OCEAN)
+    ax.set_aspect("equal")
+    ax.spines[:].set_color(OUTLINE)
+    return close_to
+
+
+def _within(distance: float, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Line points (n,) without those farther from 0: a line to the far side would cross the map on its way."""
+    is_far = ~(np.hypot(x, y) <= distance)
+    return np.where(is_far, np.nan, x), np.where(is_far, np.nan, y)
 
 
 def draw_errors(ax: Axes, latitude_deg: np.ndarray, longitude_deg: np.ndarray, error_km: np.ndarray) -> None:
@@ -126,26 +165,28 @@ def draw_prediction(
     top_longitude_deg: np.ndarray,
     *,
     truth: tuple[float, float] | None = None,
+    project: Callable = project,
 ) -> None:
     """Draw the best places of one photo, the very best largest, and if known its true place and the way to it.
 
-    top_latitude_deg, top_longitude_deg: (k,).  truth: (latitude, longitude) in degrees.
+    top_latitude_deg, top_longitude_deg: (k,).  truth: (latitude, longitude) in degrees, on a world map only.
+    project: of the map, as draw_close_up gives it.
     """
     if truth:
         draw_line(
             ax, *great_circle(*truth, top_latitude_deg[0], top_longitude_deg[0]), color=TRUTH, linewidth=1, zorder=3
         )
         ax.scatter(*project(*truth), marker="*", s=90, color=TRUTH, edgecolors="white", linewidths=0.6, zorder=6)
-    for rank, (latitude, longitude) in enumerate(zip(top_latitude_deg, top_longitude_deg, strict=True), start=1):
-        x, y = project(latitude, longitude)
-        best = rank == 1
-        ax.scatter(
-            x,
-            y,
-            s=60 if best else 30,
-            color=PREDICTION,
-            alpha=1 if best else 0.6,
-            edgecolors="white",
-            linewidths=0.6,
-            zorder=6 - rank / 100,
-        )
+    # The best last, so that it lies on top; below a star all the same.
+    x, y = project(np.asarray(top_latitude_deg, float)[::-1], np.asarray(top_longitude_deg, float)[::-1])
+    is_best = np.arange(len(x)) == len(x) - 1
+    ax.scatter(
+        x,
+        y,
+        s=np.where(is_best, 60, 30),
+        color=PREDICTION,
+        alpha=np.where(is_best, 1, 0.6),
+        edgecolors="white",
+        linewidths=0.6,
+        zorder=5.9,
+    )

@@ -47,7 +47,8 @@ def main() -> None:
         _embed(machine, shards, unit_folder, new, facts, p)
     seconds = time.monotonic() - start
     mean = _center(unit_folder, out, n_photos, facts=facts) if p.center else None
-    write_encoder(out / "encoder.json", encoder, p, mean, counts)
+    short_side_px = params.shard.short_side_px
+    write_encoder(out / "encoder.json", encoder, p, short_side_px=short_side_px, mean=mean, n_photos=counts)
 
     n_new = sum(new.values())
     rate = f"{n_new / seconds:,.0f} photos/s on {encoder.device.type}" if n_new else "nothing new"

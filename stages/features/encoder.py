@@ -2,13 +2,12 @@
 
 import difflib
 import functools
-import json
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -113,9 +112,12 @@ def load_encoder(model: str, pretrained: str, seed: int) -> Encoder:
         ) from error
     visual = clip.visual.eval().requires_grad_(False)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    preprocessing = open_clip.transform.PreprocessCfg(**open_clip.get_model_preprocess_cfg(clip))
-    transform = open_clip.transform.image_transform_v2(preprocessing, is_train=False)
+    transform = _transform(open_clip.get_model_preprocess_cfg(clip))
     return Encoder(visual.to(device), transform, device, open_clip.get_model_config(model)["embed_dim"])
+
+
+def _transform(preprocessing: dict) -> Callable[[Image.Image], Tensor]:
+    return open_clip.transform.image_transform_v2(open_clip.transform.PreprocessCfg(**preprocessing), is_train=False)
 
 
 @functools.lru_cache(maxsize=1)
@@ -177,13 +179,22 @@ def center(feature: np.ndarray, mean: np.ndarray | None) -> np.ndarray:
     return centered / np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
 
-def write_encoder(path: Path, encoder: Encoder, p: Features, mean: np.ndarray | None, n_photos: dict[str, int]) -> None:
+def write_encoder(
+    path: Path,
+    encoder: Encoder,
+    p: Features,
+    *,
+    short_side_px: int,
+    mean: np.ndarray | None,
+    n_photos: dict[str, int],
+) -> None:
     """Write encoder.json: all that it takes to embed a new photo as these were."""
     facts = {
         "model": p.model,
         "pretrained": p.pretrained,
         "seed": p.seed,
         "width": encoder.width,
+        "short_side_px": short_side_px,
         "preprocessing": encoder.preprocessing,
         "photos": n_photos,
         "center": None if mean is None else mean.tolist(),
@@ -191,8 +202,12 @@ def write_encoder(path: Path, encoder: Encoder, p: Features, mean: np.ndarray | 
     write_json(path, facts)
 
 
-def read_encoder(path: Path) -> tuple[Encoder, np.ndarray | None]:
-    """The encoder of an encoder.json and the training mean (d,) float32 that its features lack, or None."""
-    facts = json.loads(path.read_text())
+def read_encoder(facts: dict) -> tuple[Encoder, np.ndarray | None]:
+    """The encoder that made features and the training mean (d,) float32 that they lack, or None.
+
+    facts: what encoder.json says, or a release's config.json in its section `encoder`.
+    """
+    encoder = load_encoder(facts["model"], facts["pretrained"], facts["seed"])
     mean = None if facts["center"] is None else np.array(facts["center"], np.float32)
-    return load_encoder(facts["model"], facts["pretrained"], facts["seed"]), mean
+    # Not what this open_clip says of the model: another version of it may say something else.
+    return replace(encoder, transform=_transform(facts["preprocessing"])), mean

@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from stages.evaluate.maps import draw_coastlines, draw_prediction, project
-from stages.geo import EARTH_RADIUS_KM
+from stages.evaluate.maps import PREDICTION, draw_close_up, draw_coastlines, draw_prediction, project
 from stages.predict.answers import to_rows
+from stages.predict.search import NEAR_KM
 
 MAX_NAMED = 20  # photos on a map; more names would hide it
 NAME_SIZE = (0.6, 0.1)  # of a long one, in units of the projection
@@ -22,25 +22,20 @@ def draw_one(table: pl.DataFrame, coastlines: pl.DataFrame) -> Figure:
     """
     figure = Figure(figsize=(11, 5), layout="constrained")
     world, close = figure.subplots(1, 2, width_ratios=[2.2, 1])
-    half = CLOSE_UP_KM / EARTH_RADIUS_KM
-    # The closer look has its own central meridian: north is up wherever it lies.
-    for ax, meridian_deg in ((world, 0.0), (close, table["longitude"][0])):
-        places, coasts = (_seen_from(meridian_deg, frame) for frame in (table, coastlines))
-        draw_coastlines(ax, coasts)
-        draw_prediction(ax, places["latitude"].to_numpy(), places["longitude"].to_numpy())
-    _, y = project(table["latitude"][0], 0.0)
-    close.set(xlim=(-half, half), ylim=(y - half, y + half), xticks=[], yticks=[])
-    close.set_axis_on()
-    close.set_title(f"{CLOSE_UP_KM:g} km around the best place", fontsize="small")
-    world.set_title(table["photo"][0], fontsize="small")
-    lines = [f"{rank}.  {share}  {area}  ({lat}, {lon})" for rank, share, lat, lon, area in to_rows(table.head(10))]
-    figure.supxlabel("\n".join(lines), fontsize="small", x=0.05, ha="left", linespacing=1.5)
+    places = table["latitude"].to_numpy(), table["longitude"].to_numpy()
+    draw_coastlines(world, coastlines)
+    draw_prediction(world, *places)
+    close_project = draw_close_up(close, coastlines, places[0][0], places[1][0], CLOSE_UP_KM)
+    draw_prediction(close, *places, project=close_project)
+    close.set_title(f"{CLOSE_UP_KM:,.0f} km around the best place", fontsize="small")
+    # Not as mathematics: names of photos, and of places, may hold dollar signs.
+    world.set_title(table["photo"][0], fontsize="small", parse_math=False)
+    lines = [
+        "  ".join(filter(None, (f"{rank}.", f"{near} within {NEAR_KM:g} km", area, f"({latitude}, {longitude})")))
+        for rank, _, near, latitude, longitude, area in to_rows(table.head(10))
+    ]
+    figure.supxlabel("\n".join(lines), fontsize="small", x=0.05, ha="left", linespacing=1.5, parse_math=False)
     return figure
-
-
-def _seen_from(meridian_deg: float, places: pl.DataFrame) -> pl.DataFrame:
-    """The places with longitudes in degrees from another central meridian, in [-180, 180)."""
-    return places.with_columns((pl.col("longitude") - meridian_deg + 180) % 360 - 180)
 
 
 def draw_many(table: pl.DataFrame, coastlines: pl.DataFrame) -> Figure:
@@ -52,12 +47,20 @@ def draw_many(table: pl.DataFrame, coastlines: pl.DataFrame) -> Figure:
     ax = figure.subplots()
     draw_coastlines(ax, coastlines)
     best = table.filter(pl.col("rank") == 1)
-    for latitude, longitude in best.select("latitude", "longitude").rows():
-        draw_prediction(ax, [latitude], [longitude])
+    x, y = project(best["latitude"].to_numpy(), best["longitude"].to_numpy())
+    ax.scatter(x, y, s=60, color=PREDICTION, edgecolors="white", linewidths=0.6, zorder=6)
     if len(best) <= MAX_NAMED:
-        x, y = project(best["latitude"].to_numpy(), best["longitude"].to_numpy())
         for at, names in stacked(x, y, [Path(photo).stem for photo in best["photo"]]):
-            ax.annotate(names, at, (0, 7), textcoords="offset points", ha="center", fontsize="x-small", zorder=7)
+            ax.annotate(
+                names,
+                at,
+                (0, 7),
+                textcoords="offset points",
+                ha="center",
+                fontsize="x-small",
+                zorder=7,
+                parse_math=False,
+            )
     ax.set_title(f"Best places of {len(best)} photos", fontsize="small")
     return figure
 

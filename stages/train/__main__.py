@@ -57,8 +57,9 @@ def train_and_write(name: str, params: Params, ranks: Ranks, device: torch.devic
     if ranks.rank > 0:
         return
 
-    origin = {"sigma": p.sigmas, "backbone": backbone(encoder["model"], encoder["pretrained"])}
-    write_release(MODELS / name, this_run.model, training.places, origin | {"training": facts, "encoder": encoder})
+    origin = {"source": params.data.source, "encoder": encoder, "training": facts}
+    described = {"sigma": p.sigmas, "backbone": backbone(encoder["model"], encoder["pretrained"])} | origin
+    write_release(MODELS / name, this_run.model, training.places, described)
     n_places = training.places.select("latitude", "longitude").n_unique()
     card = model_card(
         facts,

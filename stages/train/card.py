@@ -2,6 +2,8 @@
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from stages.train.release import GEOCLIP_BACKBONE, backbone
+from stages.train.usage import is_geoclips, use_with_geoclip
 from stages.train.validation import ACCURACY_KM
 
 _BODY = """
@@ -13,7 +15,7 @@ Where on Earth was a street-view photo taken? An image head on frozen CLIP featu
 | | |
 |---|---|
 | image encoder | open_clip `{model}`, weights `{pretrained}`; its features are {centered} |
-| training photos | {n_photos:,} of the source `{source}` |
+| training photos | {n_photos:,} of {photos_of} |
 | loss | `{loss}` {strengths} |
 | recipe | {epochs:g} epochs, batch {batch_size}, queue {queue_size}, learning rate {learning_rate:g}, seed {seed} |
 | gallery | `gallery.csv`: the {n_places:,} distinct training places |
@@ -28,14 +30,9 @@ Each validation photo at the training place that the model finds most similar to
 
 ## Use
 
-```python
-from geoclip import GeoCLIP, LocationEncoder
+In a checkout of VarioCLIP: `python -m stages.predict photo.jpg --model THIS_FOLDER`.
 
-LocationEncoder.from_pretrained("location_encoder")  # of this folder: places to vectors
-GeoCLIP.from_pretrained(".")  # the whole model; needs a backbone that the hub has
-```
-
-VarioCLIP itself: `python -m stages.predict photo.jpg --model THIS_FOLDER`.
+{with_geoclip}
 
 ## Limits
 
@@ -44,6 +41,7 @@ VarioCLIP itself: `python -m stages.predict photo.jpg --model THIS_FOLDER`.
 _DRAWN = (
     "The photos of the source `world` are drawn, of a synthetic world: this model knows nothing of the real Earth.\n"
 )
+_OSV5M = "osv5m/osv5m"  # on the hub; the source `hub`
 
 
 def model_card(training: dict, encoder: dict, source: str, *, n_photos: int, n_places: int, measured: dict) -> str:
@@ -52,29 +50,13 @@ def model_card(training: dict, encoder: dict, source: str, *, n_photos: int, n_p
     training, encoder: as in config.json. measured: the row of the learning curve that the weights are of.
     """
     accuracies = {km: measured[f"accuracy_{km}km"] for km in ACCURACY_KM}
-    results = [
-        EvalResult(
-            task_type="image-geolocation",
-            dataset_type=source,
-            dataset_name=f"{source}, validation",
-            metric_type="accuracy",
-            metric_name=f"accuracy within {km} km",
-            metric_value=round(accuracy, 4),
-        )
-        for km, accuracy in accuracies.items()
-    ]
-    name = f"varioclip-{training['loss']}"
-    tags = ["geolocation", "geoclip", "semivariogram", "street-view"]
-    facts = ModelCardData(
-        license="apache-2.0", library_name="geoclip", tags=tags, model_name=name, eval_results=results
-    )
     strengths = training.get(training["loss"], {})
     body = _BODY.format(
         **training | {"epochs": measured["epoch"]},
         model=encoder["model"],
         pretrained=encoder["pretrained"],
-        centered="less the training mean" if encoder.get("center") else "as they are",
-        source=source,
+        centered="of unit length, less the training mean" if encoder.get("center") else "of unit length",
+        photos_of=f"[OSV5M](https://huggingface.co/datasets/{_OSV5M})" if source == "hub" else f"the source `{source}`",
         n_photos=n_photos,
         n_places=n_places,
         strengths=", ".join(f"{key} {value:g}" for key, value in strengths.items()),
@@ -82,6 +64,33 @@ def model_card(training: dict, encoder: dict, source: str, *, n_photos: int, n_p
         rule="---:|" * len(ACCURACY_KM),
         shares=" | ".join(f"{accuracy:.1%}" for accuracy in accuracies.values()),
         median_error_km=measured["median_error_km"],
+        with_geoclip=use_with_geoclip(training, encoder),
         limits=_DRAWN if source == "world" else "",
     )
-    return f"---\n{facts.to_yaml()}\n---\n{body}"
+    return f"---\n{_for_the_hub(training, encoder, source, accuracies).to_yaml()}\n---\n{body}"
+
+
+def _for_the_hub(training: dict, encoder: dict, source: str, accuracies: dict[int, float]) -> ModelCardData:
+    """The hub's facts: what the model is made of and how good it is, by the distance in km."""
+    is_osv5m = source == "hub"
+    results = [
+        EvalResult(
+            task_type="image-geolocation",
+            dataset_type=_OSV5M if is_osv5m else source,
+            dataset_name=f"{'OSV5M' if is_osv5m else source}, validation",
+            metric_type="accuracy",
+            metric_name=f"accuracy within {km} km",
+            metric_value=round(accuracy, 4),
+        )
+        for km, accuracy in accuracies.items()
+    ]
+    base_model = backbone(encoder["model"], encoder["pretrained"])["repo_id"]
+    return ModelCardData(
+        license="apache-2.0",
+        library_name="geoclip" if is_geoclips(training, encoder) else None,
+        tags=["geolocation", "geoclip", "semivariogram", "street-view"],
+        base_model=base_model if base_model == GEOCLIP_BACKBONE else None,  # the name of another is no repository's
+        datasets=[_OSV5M] if is_osv5m else None,
+        model_name=f"varioclip-{training['loss']}",
+        eval_results=results,
+    )

@@ -19,10 +19,11 @@ WEIGHTS, CONFIG, GALLERY = "model.safetensors", "config.json", "gallery.csv"
 _MODEL_TYPE, _LOCATION_TYPE, _FORMAT_VERSION = "geoclip-geolocation", "geoclip-location-encoder", 1
 _LOCATION = "location_encoder."
 
-# GeoCLIP's own backbone, by our name of it; others have no repository that the geoclip package could load.
+# GeoCLIP's own backbone, by our names of it; others have no repository that the geoclip package could load.
+GEOCLIP_BACKBONE = "openai/clip-vit-large-patch14"
 _BACKBONES = {
-    ("ViT-L-14", "openai"): "openai/clip-vit-large-patch14",
-    ("ViT-L-14-quickgelu", "openai"): "openai/clip-vit-large-patch14",
+    ("ViT-L-14", "openai"): GEOCLIP_BACKBONE,
+    ("ViT-L-14-quickgelu", "openai"): GEOCLIP_BACKBONE,
 }
 
 
@@ -58,20 +59,31 @@ def read_weights(folder: Path) -> tuple[dict[str, Tensor], list[float] | None]:
     """
     if (folder / "location_encoder_weights.pth").is_file():
         return _read_package_weights(folder), None
+    config = read_config(folder)
     try:
-        config = json.loads((folder / CONFIG).read_text())
         weights = load_file(folder / WEIGHTS)
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{folder} is no GeoCLIP release: {error}; name a folder with {CONFIG} and {WEIGHTS}"
-        ) from None
+        raise _no_release(folder, error) from None
+    return weights, config["sigma"]
+
+
+def _no_release(folder: Path, reason: Exception) -> InputError:
+    return InputError(f"{folder} is no GeoCLIP release: {reason}; name a folder with {CONFIG} and {WEIGHTS}")
+
+
+def read_config(folder: Path) -> dict:
+    """What a release of the whole model says of itself.  Raises InputError if the folder is none."""
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+    except (OSError, ValueError) as error:
+        raise _no_release(folder, error) from None
     kind = config.get("model_type"), config.get("format_version")
     if kind != (_MODEL_TYPE, _FORMAT_VERSION):
         raise InputError(
             f"{folder / CONFIG} says model_type {kind[0]!r}, format_version {kind[1]!r}; "
             f"a release of the whole model says {_MODEL_TYPE!r}, {_FORMAT_VERSION}"
         )
-    return weights, config["sigma"]
+    return config
 
 
 def _read_package_weights(folder: Path) -> dict[str, Tensor]:

@@ -154,3 +154,25 @@ def test_a_refined_answer_needs_a_model_a_semivariogram_and_validation_photos(pi
     write_features(Path("data/world/features/val/00000.arrow"), [1.0], [2.0], np.eye(3)[:1])
     with pytest.raises(InputError, match="run the variogram stage first"):
         command.main("infonce_refined")
+
+
+def test_a_model_of_another_encoder_than_the_features_is_refused_with_what_differs(pipeline):
+    facts = {"model": "ViT-L-14", "seed": 1, "center": [0.5] * 99, "photos": {"test": 3}}
+    release = {"model_type": "geoclip-geolocation", "format_version": 1, "encoder": facts}
+    Path("data/models/infonce/config.json").write_text(json.dumps(release))
+    encoder = Path("data/world/features/encoder.json")
+    encoder.write_text(json.dumps(facts | {"photos": {"test": 4}}))
+    command.main("infonce")
+    encoder.write_text(json.dumps(facts | {"seed": 2}))
+    message = "data/models/infonce was .* another encoder than data/world/features has: its 'seed' is 1, here it is 2; "
+    for name in ("infonce", "infonce_refined"):
+        with pytest.raises(InputError, match=message):
+            command.main(name)
+    command.main("image_knn")
+    encoder.write_text(json.dumps(facts | {"center": [0.25] * 99}))
+    with pytest.raises(InputError, match=r"'center' is \[0.5, .* \.\.\., here it is \[0.25, .*train@infonce") as raised:
+        command.main("infonce")
+    assert len(str(raised.value)) < 400
+    encoder.unlink()
+    with pytest.raises(InputError, match="here it is None"):
+        command.main("infonce")

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from stages.evaluate import maps
-from stages.geo import great_circle_km
+from stages.geo import displace, great_circle_km
 
 mpl.use("agg")
 
@@ -85,3 +85,34 @@ def test_a_map_is_drawn_whatever_the_prediction():
     maps.draw_prediction(ax, np.array([90.0, -90.0]), np.array([180.0, -180.0]))
     maps.draw_shares(ax, np.array([50.0]), np.array([8.0]), np.array([0.5]), np.array([3]))
     figure.draw_without_rendering()
+
+
+@pytest.mark.parametrize("center", [(0.0, 0.0), (60.0, 179.9), (80.0, 20.0), (-90.0, 0.0)])
+def test_a_close_up_shows_places_at_their_distance_and_no_line_to_the_far_side(center):
+    rng = np.random.default_rng(0)
+    scattered = np.degrees(np.arcsin(rng.uniform(-1, 1, 4000))), rng.uniform(-180, 180, 4000)
+    line = maps.great_circle(center[0] / 2, center[1] + 5, -center[0], center[1] - 175, n=400)
+    coastlines = pl.DataFrame(
+        {
+            "line": np.r_[np.repeat(np.arange(2000), 2), np.full(400, 2000)],
+            "latitude": np.r_[scattered[0], line[0]],
+            "longitude": np.r_[scattered[1], line[1]],
+        }
+    )
+    ax = Figure().subplots()
+    project = maps.draw_close_up(ax, coastlines, *center, 1000)
+    for drawn in drawn_lines(ax):
+        assert not np.nanmax(np.hypot(*drawn.T), initial=0) > 3000
+    there = displace(*np.array(center), np.array([300.0, 0.0, -1000.0]), np.array([0.0, 999.0, 0.0]))
+    maps.draw_prediction(ax, *there, project=project)
+    points = ax.collections[-1].get_offsets()[::-1]  # the best is drawn last
+    np.testing.assert_allclose(points, [(300, 0), (0, 999), (-1000, 0)], atol=1e-3)
+    assert (ax.get_xlim(), ax.get_ylim()) == ((-1000, 1000), (-1000, 1000))
+
+
+def test_the_best_place_is_the_largest_and_on_top():
+    ax = Figure().subplots()
+    maps.draw_prediction(ax, np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0]))
+    (points,) = ax.collections
+    assert points.get_sizes().tolist() == [30, 30, 60]
+    np.testing.assert_allclose(points.get_offsets()[-1], maps.project(1, 4))

@@ -87,6 +87,7 @@ def test_features_lack_the_training_mean_and_say_what_made_them(embed, capsys):
         "pretrained": "untrained",
         "seed": 1,
         "width": 256,
+        "short_side_px": 256,
         "photos": {"train": 9, "val": 3, "test": 2},
     }
     title, *table = capsys.readouterr().out.splitlines()
@@ -109,11 +110,20 @@ def test_without_centering_features_are_kept_once(embed):
 @pytest.mark.parametrize("is_centered", [True, False])
 def test_a_new_photo_is_embedded_as_the_shards_photos_were(embed, jpeg, is_centered):
     embed(center=is_centered)
-    encoder, mean = read_encoder(FEATURES / "encoder.json")
+    encoder, mean = read_encoder(facts())
     pictures = [encoder.preprocess(Image.open(io.BytesIO(jpeg(i)))) for i in (20, 21, 22)]
     feature = center(encoder.encode(torch.stack(pictures)), mean)
     # Centering divides float16's rounding by what is left of the length, here about a third.
     np.testing.assert_allclose(features("val"), feature, atol=1e-3)
+
+
+def test_a_photo_is_prepared_as_its_encoder_json_says(embed):
+    embed()
+    about = facts()
+    about["preprocessing"] |= {"size": [32, 32], "mean": [0, 0, 0], "std": [0.5, 0.5, 0.5]}
+    pixels = read_encoder(about)[0].preprocess(Image.new("RGB", (90, 40), "white"))
+    assert pixels.shape == (3, 32, 32)
+    assert pixels.max() == 2
 
 
 def test_a_second_run_does_nothing(embed, capsys):

@@ -79,7 +79,8 @@ def test_it_writes_a_release_and_a_learning_curve_and_says_how_it_ended(capsys):
     assert config["training"]["loss"] == "semivariogram"
     assert config["training"]["semivariogram"].keys() == {"beta_hard", "beta_false", "soft_share", "soft_length_km"}
     assert "distance_soft" not in config["training"]
-    assert config["encoder"]["model"] == "varioclip-tiny"
+    assert config["encoder"] == json.loads(Path("data/world/features/encoder.json").read_text())
+    assert config["source"] == "world"
     assert len(pl.read_csv("data/models/semivariogram/gallery.csv")) == 100
     curve = pl.read_csv("reports/training/semivariogram.csv")
     assert curve.columns[:4] == ["step", "epoch", "training_loss", "validation_loss"]

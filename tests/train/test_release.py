@@ -1,16 +1,20 @@
 import importlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from stages.cli import InputError
+from stages.features.encoder import center
 from stages.train.model import seeded_model
 from stages.train.release import backbone, load_release, read_weights, start_from, write_release
+from stages.train.usage import use_with_geoclip
 
 GEOCLIP = {"embedding_width": 512, "hidden_width": 1024, "fourier_width": 256, "sigmas": [1, 16, 256]}
 FACTS = {"sigma": [1.0, 16.0], "backbone": {"repo_id": "tiny/untrained", "revision": "main"}, "training": {"seed": 3}}
@@ -168,3 +172,48 @@ def test_the_weights_that_geoclip_ships_have_every_key_of_ours(geoclip):
     weights, sigmas = read_weights(Path(geoclip.__file__).parent / "model" / "weights")
     assert sigmas is None
     assert weights.keys() == seeded_model(1, feature_width=768, **GEOCLIP).state_dict().keys()
+
+
+class RawBackbone(Backbone):
+    """Stands in for CLIP with its processor: a photo's row of 768 greys is its feature, ten times as long as ours."""
+
+    def __call__(self, images, **_):
+        return {"pixel_values": torch.from_numpy(np.asarray(images)[0, :, 0] / 127.5 - 1).float()[None]}
+
+    def get_image_features(self, pixel_values):
+        return 10 * pixel_values / pixel_values.norm(dim=1, keepdim=True)
+
+
+@pytest.mark.parametrize("is_centered", [True, False])
+def test_with_the_code_of_its_card_geoclip_finds_the_places_that_we_find(geoclip, tmp_path, monkeypatch, is_centered):
+    monkeypatch.setattr("geoclip.model.image_encoder.CLIPModel", RawBackbone)
+    monkeypatch.setattr("geoclip.model.image_encoder.AutoProcessor", RawBackbone)
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(1)
+    ours = seeded_model(1, feature_width=768, **GEOCLIP)
+    start_from(ours, Path(geoclip.__file__).parent / "model" / "weights", GEOCLIP["sigmas"])
+    grey = rng.integers(0, 256, 768, dtype=np.uint8)
+    Image.fromarray(grey[None]).save("photo.jpg", "PNG")
+    feature = (grey / 127.5 - 1).astype(np.float32)[None]
+    feature /= np.linalg.norm(feature)
+    mean = (0.8 * feature[0] + rng.normal(0, 0.02, 768)).astype(np.float32) if is_centered else None
+    places = pl.DataFrame({"latitude": rng.uniform(-80, 80, 300), "longitude": rng.uniform(-180, 180, 300)})
+    encoder = {"model": "ViT-L-14", "pretrained": "openai", "center": mean.tolist() if is_centered else None}
+    facts = {"sigma": [1.0, 16.0, 256.0], "backbone": backbone("ViT-L-14", "openai"), "encoder": encoder}
+    write_release(tmp_path, ours, places, facts)
+
+    made = {}
+    for code in re.findall("```python\n(.*?)```", use_with_geoclip(GEOCLIP, encoder), re.DOTALL):
+        exec(code, made)
+    with torch.no_grad():
+        image = ours.image_embedding(torch.from_numpy(center(feature, mean)))
+        embeddings = ours.place_embedding(*torch.from_numpy(places.to_numpy()).T)
+        probability = (ours.logit_scale.exp() * image @ embeddings.T).softmax(1)[0]
+        expected = probability.topk(5)
+        np.testing.assert_allclose(made["places"], places[expected.indices.numpy()].to_numpy(), rtol=1e-6)
+        # As above for the coordinates, times geoclip's logit scale of some 40.
+        np.testing.assert_allclose(made["probabilities"], expected.values, rtol=0.05)
+        vectors = made["location_encoder"](made["places"])
+        np.testing.assert_allclose(torch.nn.functional.normalize(vectors), embeddings[expected.indices], atol=1e-3)
+    found, _ = geoclip.GeoCLIP.from_pretrained(tmp_path).predict("photo.jpg", 5)
+    assert not np.allclose(found, made["places"], atol=1e-3)  # what the card warns of
