@@ -26,10 +26,15 @@ CHOICE_PHOTOS = 20_000  # of a larger validation split every second, third ... p
 CURVE_KM = np.geomspace(0.1, 20000, 107)  # twenty points a decade, up to half the Earth's circumference
 
 
+def fastest_device() -> str:
+    """The GPU if there is one, else the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def by_image_knn(features: FeatureRows, training: Path, p: Evaluate) -> TopPlaces:
     """The places of the training photos most like each photo; they have no probability."""
     places, training_features = read_features(training)
-    queries = torch.from_numpy(features[:].astype(np.float32))
+    queries = torch.from_numpy(features[:].astype(np.float32)).to(fastest_device())
     rows, _ = baselines.image_knn(queries, training_features, p.top_k)
     latitude, longitude = places.select("latitude", "longitude").to_numpy().T
     return TopPlaces(latitude[rows], longitude[rows], None)
@@ -55,7 +60,7 @@ def open_model(name: str, p: Evaluate) -> tuple[GeoCLIP, tuple[np.ndarray, np.nd
             f"{release} is missing; train it first: dvc repro train@{name}, "
             f"or evaluate one of: {', '.join([*trained, *BASELINES])}"
         )
-    model = load_release(release).to("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_release(release).to(fastest_device())
     path = release / GALLERY if p.gallery == "train" else Path(p.gallery)
     return model, sample(read_gallery(path), p.gallery_size, p.seed)
 
