@@ -86,16 +86,16 @@ def by_refinement(loss: str, features: FeatureRows, source: Path, p: Evaluate) -
     training = kriging.index(*training_places, training_features)
     known = gallery, training, training_places, read_model(VARIOGRAM), max(CANDIDATES, p.top_k)
 
+    of_validation, of_test = find_candidates(model, (photo_features[::step], features), *known)
     errors_km: dict[Setting, list] = {setting: [] for setting in SETTINGS}
     truth = photos.gather_every(step).select("latitude", "longitude").to_numpy()
-    for found in find_candidates(model, photo_features[::step], *known):
+    for found in of_validation:
         of_chunk, truth = truth[: len(found.latitude)], truth[len(found.latitude) :]
         for setting, errors in errors_km.items():
             errors.append(best_error_km(found, setting, *of_chunk.T))
     errors_km = {setting: np.concatenate(errors) for setting, errors in errors_km.items()}
     chosen = choose(errors_km)
-    ranked = [rank(found, chosen, p.top_k) for found in find_candidates(model, features, *known)]
-    return joined(ranked), describe(chosen, errors_km)
+    return joined([rank(found, chosen, p.top_k) for found in of_test]), describe(chosen, errors_km)
 
 
 def predict(name: str, features: FeatureRows, source: Path, p: Evaluate) -> tuple[TopPlaces, dict]:
@@ -112,14 +112,18 @@ def prediction_table(places: pl.DataFrame, top: TopPlaces) -> pl.DataFrame:
     truth = places.select("id", "latitude", "longitude")
     best = {"predicted_latitude": top.latitude[:, 0], "predicted_longitude": top.longitude[:, 0]}
     error_km = great_circle_km(truth["latitude"].to_numpy(), truth["longitude"].to_numpy(), *best.values())
-    probability = [None] * len(truth) if top.probability is None else top.probability.astype(np.float64)
     return truth.with_columns(
         **{key: pl.Series(values) for key, values in best.items()},
         error_km=pl.Series(error_km),
-        top_latitude=pl.Series(top.latitude, dtype=pl.List(pl.Float64)),
-        top_longitude=pl.Series(top.longitude, dtype=pl.List(pl.Float64)),
-        top_probability=pl.Series(probability, dtype=pl.List(pl.Float64)),
+        top_latitude=as_lists(top.latitude),
+        top_longitude=as_lists(top.longitude),
+        top_probability=pl.lit(None, pl.List(pl.Float64)) if top.probability is None else as_lists(top.probability),
     )
+
+
+def as_lists(values: np.ndarray) -> pl.Series:
+    """A list a row, without the NaN at its end. values: (n, k)."""
+    return pl.Series(values.astype(np.float64), dtype=pl.List(pl.Float64)).list.eval(pl.element().drop_nans())
 
 
 def main(

@@ -19,7 +19,10 @@ PHOTO_CHUNK = 8192  # photos whose features are read and embedded at a time
 
 @dataclass(frozen=True)
 class TopPlaces:
-    """The k best places of n photos, best first, in degrees; probability is None where an answer has none."""
+    """The k best places of n photos, best first, in degrees; probability is None where an answer has none.
+
+    A photo with fewer places has NaN in the last columns.
+    """
 
     latitude: np.ndarray  # (n, k) float64
     longitude: np.ndarray  # (n, k) float64
@@ -27,10 +30,9 @@ class TopPlaces:
 
 
 def joined(parts: Sequence[TopPlaces]) -> TopPlaces:
-    """The answers of several lots of photos as one, with as many places a photo as the shortest has."""
-    k = min(part.latitude.shape[1] for part in parts)
+    """The answers of several lots of photos as one; each has the same k."""
     columns = ([getattr(part, name) for part in parts] for name in ("latitude", "longitude", "probability"))
-    return TopPlaces(*(None if c[0] is None else np.concatenate([values[:, :k] for values in c]) for c in columns))
+    return TopPlaces(*(None if column[0] is None else np.concatenate(column) for column in columns))
 
 
 def read_gallery(path: Path) -> tuple[np.ndarray, np.ndarray]:
