@@ -28,10 +28,15 @@ CHOICE_PHOTOS = 20_000  # of a larger validation split every second, third ... p
 CURVE_KM = np.geomspace(0.1, 20000, 107)  # twenty points a decade, up to half the Earth's circumference
 
 
+def fastest_device() -> str:
+    """The GPU if there is one, else the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def by_image_knn(features: FeatureRows, training: Path, p: Evaluate) -> TopPlaces:
     """The places of the training photos most like each photo; they have no probability."""
     places, training_features = read_features(training)
-    queries = torch.from_numpy(features[:].astype(np.float32))
+    queries = torch.from_numpy(features[:].astype(np.float32)).to(fastest_device())
     rows, _ = baselines.image_knn(queries, training_features, p.top_k)
     latitude, longitude = places.select("latitude", "longitude").to_numpy().T
     return TopPlaces(latitude[rows], longitude[rows], None)
@@ -57,7 +62,7 @@ def open_model(name: str, p: Evaluate) -> tuple[GeoCLIP, tuple[np.ndarray, np.nd
             f"{release} is missing; train it first: dvc repro train@{name}, "
             f"or evaluate one of: {', '.join([*trained, *BASELINES])}"
         )
-    model = load_release(release).to("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_release(release).to(fastest_device())
     path = release / GALLERY if p.gallery == "train" else Path(p.gallery)
     return model, sample(read_gallery(path), p.gallery_size, p.seed)
 
@@ -101,17 +106,17 @@ def by_refinement(loss: str, features: FeatureRows, source: Path, p: Evaluate) -
     training = kriging.index(*training_places, training_features)
     known = gallery, training, training_places, read_model(VARIOGRAM), max(CANDIDATES, p.top_k)
 
+    of_validation, of_test = find_candidates(model, (photo_features[::step], features), *known)
     errors_km: dict[Setting, list] = {setting: [] for setting in SETTINGS}
     choosing = photos.gather_every(step)
     truth = choosing.select("latitude", "longitude").to_numpy()
-    for found in find_candidates(model, photo_features[::step], *known):
+    for found in of_validation:
         of_chunk, truth = truth[: len(found.latitude)], truth[len(found.latitude) :]
         for setting, errors in errors_km.items():
             errors.append(best_error_km(found, setting, *of_chunk.T))
     errors_km = {setting: np.concatenate(errors) for setting, errors in errors_km.items()}
     chosen = choose(errors_km, metrics.drives(choosing["sequence"]))
-    ranked = [rank(found, chosen, p.top_k) for found in find_candidates(model, features, *known)]
-    return joined(ranked), describe(chosen, errors_km)
+    return joined([rank(found, chosen, p.top_k) for found in of_test]), describe(chosen, errors_km)
 
 
 def predict(name: str, features: FeatureRows, source: Path, p: Evaluate) -> tuple[TopPlaces, dict]:
@@ -129,14 +134,18 @@ def prediction_table(places: pl.DataFrame, top: TopPlaces) -> pl.DataFrame:
     truth = places.select("id", "latitude", "longitude")
     best = {"predicted_latitude": top.latitude[:, 0], "predicted_longitude": top.longitude[:, 0]}
     error_km = great_circle_km(truth["latitude"].to_numpy(), truth["longitude"].to_numpy(), *best.values())
-    probability = [None] * len(truth) if top.probability is None else top.probability.astype(np.float64)
     return truth.with_columns(
         **{key: pl.Series(values) for key, values in best.items()},
         error_km=pl.Series(error_km),
-        top_latitude=pl.Series(top.latitude, dtype=pl.List(pl.Float64)),
-        top_longitude=pl.Series(top.longitude, dtype=pl.List(pl.Float64)),
-        top_probability=pl.Series(probability, dtype=pl.List(pl.Float64)),
+        top_latitude=as_lists(top.latitude),
+        top_longitude=as_lists(top.longitude),
+        top_probability=pl.lit(None, pl.List(pl.Float64)) if top.probability is None else as_lists(top.probability),
     )
+
+
+def as_lists(values: np.ndarray) -> pl.Series:
+    """A list a row, without the NaN at its end. values: (n, k)."""
+    return pl.Series(values.astype(np.float64), dtype=pl.List(pl.Float64)).list.eval(pl.element().drop_nans())
 
 
 def main(

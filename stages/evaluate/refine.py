@@ -28,46 +28,59 @@ class Candidates:
     latitude: np.ndarray  # (n, c) degrees
     longitude: np.ndarray  # (n, c) degrees
     n_by_model: int  # of the c
-    log_probability: np.ndarray  # (n, c) float32, by the model, over its gallery
+    in_gallery: np.ndarray  # (n, c) bool
+    log_probability: np.ndarray  # (n, c) float32, by the model, over its gallery: beside it, it may exceed 0
     similarity: dict[str, np.ndarray]  # by appearance, (n, c) float32
 
 
 @torch.inference_mode()
 def find_candidates(
     model: GeoCLIP,
-    features: Sequence,
+    lots: Sequence[Sequence],
     gallery: tuple[np.ndarray, np.ndarray],
     training: Training,
     training_places: tuple[np.ndarray, np.ndarray],
     semivariogram: Semivariogram,
     k: int = CANDIDATES,
-) -> Iterator[Candidates]:
-    """Candidates of photos in their order, 512 photos at a time: k places of each source, or all that it has.
+) -> list[Iterator[Candidates]]:
+    """Per lot of photos their candidates, in their order, 512 photos at a time: k places of each source, or all it has.
 
-    features: (n, d).  gallery: latitudes and longitudes (g,) that the model searches.  training_places: those (t,) of
-    the training photos.  The k-NN's places need not be in the gallery.
+    lots: features (n, d) each.  gallery: latitudes and longitudes (g,) that the model searches.  training_places: those
+    (t,) of the training photos.  The k-NN's places need not be in the gallery.  Gallery and training features are gone
+    through once for all lots.
     """
-    scale, queries = float(model.logit_scale.exp()), embed_photos(model, features)
+    scale, queries = float(model.logit_scale.exp()), torch.cat([embed_photos(model, features) for features in lots])
     found = retrieve(queries, embed_places(model, *gallery), k, scale=scale)
-    photos = torch.from_numpy(features[:].astype(np.float32)).to(model.device)
+    photos = torch.cat([torch.from_numpy(features[:].astype(np.float32)) for features in lots]).to(model.device)
     training_row, training_similarity = image_knn(photos, training.features, k)
-    chunks = list(chunked(np.arange(len(features)), _PHOTO_CHUNK))
-    for rows in tqdm(chunks, desc="candidates", mininterval=1):
-        by_model, by_image = found.row[rows].cpu().numpy(), training_row[rows]
-        latitude, longitude = (
-            np.concatenate([of_gallery[by_model], of_training[by_image]], axis=1)
-            for of_gallery, of_training in zip(gallery, training_places, strict=True)
-        )
-        unique, inverse = np.unique(by_image, return_inverse=True)
+    is_known = np.isin(_complex(*training_places), _complex(*gallery))
+
+    @torch.inference_mode()
+    def of_lot(lot: np.ndarray) -> Iterator[Candidates]:
+        for rows in tqdm(list(chunked(lot, _PHOTO_CHUNK)), desc="candidates", mininterval=1):
+            by_model, by_image = found.row[rows].cpu().numpy(), training_row[rows]
+            latitude, longitude = (
+                np.concatenate([of_gallery[by_model], of_training[by_image]], axis=1)
+                for of_gallery, of_training in zip(gallery, training_places, strict=True)
+            )
+            in_gallery = np.concatenate([np.ones(by_model.shape, bool), is_known[by_image]], axis=1)
+            cosine = torch.cat([found.similarity[rows], cosines(queries[rows], by_image)], dim=1)
+            log_probability = scale * cosine - found.log_normalizer[rows, None]
+            similarity = similarities(photos[rows].cpu().numpy(), latitude, longitude, training, semivariogram)
+            # The k-NN's own number: a place with more photos than neighbours looked at may hide the one that was found.
+            n_by_model = by_model.shape[1]
+            similarity["nearest"][:, n_by_model:] = training_similarity[rows]
+            yield Candidates(latitude, longitude, n_by_model, in_gallery, log_probability.cpu().numpy(), similarity)
+
+    def cosines(of_photo: torch.Tensor, row: np.ndarray) -> torch.Tensor:
+        """Of photos' embeddings (n, e) to those of training places, row: (n, k). Returns (n, k)."""
+        unique, inverse = np.unique(row, return_inverse=True)
         angles = (torch.from_numpy(angle[unique]).to(model.device) for angle in training_places)
-        embedding = model.place_embedding(*angles)[torch.from_numpy(inverse.reshape(by_image.shape)).to(model.device)]
-        cosine = torch.cat([found.similarity[rows], torch.einsum("ne,nke->nk", queries[rows], embedding)], dim=1)
-        log_probability = scale * cosine - found.log_normalizer[rows, None]
-        similarity = similarities(photos[rows].cpu().numpy(), latitude, longitude, training, semivariogram)
-        # The k-NN's own number: a place with more photos than neighbours are looked at may hide the one that was found.
-        n_by_model = by_model.shape[1]
-        similarity["nearest"][:, n_by_model:] = training_similarity[rows]
-        yield Candidates(latitude, longitude, n_by_model, log_probability.cpu().numpy(), similarity)
+        embedding = model.place_embedding(*angles)[torch.from_numpy(inverse.reshape(row.shape)).to(model.device)]
+        return torch.einsum("ne,nke->nk", of_photo, embedding)
+
+    ends = np.cumsum([len(features) for features in lots])
+    return [of_lot(rows) for rows in np.split(np.arange(len(queries)), ends[:-1])]
 
 
 def score(candidates: Candidates, setting: Setting) -> np.ndarray:
@@ -91,33 +104,48 @@ def best_error_km(
 
 
 def rank(candidates: Candidates, setting: Setting, k: int) -> TopPlaces:
-    """The k best different candidates of each photo, or as many as every photo has; each place once.
+    """The k best different candidates of each photo; NaN at the end of the lists of a photo that has fewer.
 
-    The candidates keep what probability the model gives them together, shared out anew by their scores; the image k-NN
-    alone has no probability.
+    The probability is a softmax over the gallery and the candidates beside it: the candidates keep what the model gives
+    them together, shared out anew by their scores.  The image k-NN alone has no probability.
     """
     scores = score(candidates, setting)
     order = np.argsort(-scores, axis=1, kind="stable")
-    latitude, longitude, scores, log_probability = (
+    latitude, longitude, scores, log_probability, in_gallery = (
         np.take_along_axis(values, order, axis=1)
-        for values in (candidates.latitude, candidates.longitude, scores, candidates.log_probability.astype(np.float64))
+        for values in (
+            candidates.latitude,
+            candidates.longitude,
+            scores,
+            candidates.log_probability.astype(np.float64),
+            candidates.in_gallery,
+        )
     )
     is_out = np.isneginf(scores) | _is_repeated(latitude, longitude)
-    n_shown = min(k, int((~is_out).sum(axis=1).min()))
-    shown = np.argsort(is_out, axis=1, kind="stable")[:, :n_shown]
-    probability = None
+    shown = np.argsort(is_out, axis=1, kind="stable")[:, :k]
+    is_missing = np.take_along_axis(is_out, shown, axis=1)
+    values = [latitude, longitude]
     if math.isfinite(setting.strength):
+        log_probability[is_out] = -np.inf
+        log_total = np.logaddexp(0, np.logaddexp.reduce(log_probability, axis=1, where=~in_gallery, initial=-np.inf))
+        # minimum: the logits are float32, so that candidates that are all there is may come to 1.000002.
+        together = np.minimum(np.exp(log_probability - log_total[:, None]).sum(axis=1, keepdims=True), 1)
         share = np.where(is_out, 0, np.exp(scores - scores[:, :1]))
-        together = np.where(is_out, 0, np.exp(log_probability)).sum(axis=1, keepdims=True)
-        probability = np.take_along_axis(together * share / share.sum(axis=1, keepdims=True), shown, axis=1)
-    return TopPlaces(*(np.take_along_axis(angle, shown, axis=1) for angle in (latitude, longitude)), probability)
+        values.append(together * share / share.sum(axis=1, keepdims=True))
+    places = (np.where(is_missing, np.nan, np.take_along_axis(of, shown, axis=1)) for of in values)
+    return TopPlaces(*places, *[None] * (3 - len(values)))
 
 
 def _is_repeated(latitude_deg: np.ndarray, longitude_deg: np.ndarray) -> np.ndarray:
     """Whether each of c places of a photo stands further left too. Both (n, c). Returns (n, c) bool."""
-    place = latitude_deg + 1j * longitude_deg
+    place = _complex(latitude_deg, longitude_deg)
     order = np.argsort(place, axis=1, kind="stable")
     ordered = np.take_along_axis(place, order, axis=1)
     is_repeated = np.zeros(place.shape, bool)
     np.put_along_axis(is_repeated, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
     return is_repeated
+
+
+def _complex(latitude_deg: np.ndarray, longitude_deg: np.ndarray) -> np.ndarray:
+    """Places as one number each, to be sorted and compared by. Both (...). Returns (...)."""
+    return latitude_deg + 1j * longitude_deg

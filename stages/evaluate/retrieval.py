@@ -45,11 +45,12 @@ def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
         column = (best_block[:, :, None] * _BLOCK + torch.arange(_BLOCK, device=values.device)).flatten(1)
         rest = torch.arange(n_blocks * _BLOCK, g, device=values.device).expand(n, -1)
         column = torch.cat([column, rest], dim=1)
+        top = values.gather(1, column).topk(wanted)
+        column = column.gather(1, top.indices)
     else:
-        column = torch.arange(g, device=values.device).expand(n, -1)
-    candidates = values.gather(1, column)
-    top = candidates.topk(wanted)
-    value, column = top.values[:, :k], column.gather(1, top.indices[:, :k])
+        top = values.topk(wanted)
+        column = top.indices
+    value, column = top.values[:, :k], column[:, :k]
     value, column = _lower_column_first(value, column)
     if wanted > k:
         is_open = top.values[:, k] == top.values[:, k - 1]

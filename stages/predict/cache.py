@@ -16,7 +16,7 @@ from stages.evaluate.retrieval import GALLERY_CHUNK, chunked
 from stages.train.release import CONFIG, WEIGHTS
 
 # What an embedding depends on besides a release's files is our code: raise the number when place_embedding changes.
-VERSION = b"1"
+VERSION = b"2"
 _ABANDONED_AFTER_SECONDS = 86_400  # no gallery takes a day: what wrote such a file was killed
 
 

@@ -9,6 +9,7 @@ import pytest
 from stages.cli import InputError
 from stages.evaluate import __main__ as command
 from stages.evaluate import refine
+from stages.evaluate.gallery import TopPlaces
 from stages.geo import unit_vectors
 from stages.params import load_params
 from stages.variogram.models import write_model
@@ -135,6 +136,34 @@ def test_a_refined_answer_has_the_same_bytes_again_in_several_chunks(pipeline, m
     monkeypatch.setattr(refine, "_PHOTO_CHUNK", 2)
     command.main("infonce_refined")
     assert [path.read_bytes() for path in paths] == first
+
+
+def test_lists_are_as_long_as_a_photo_has_places():
+    places = pl.DataFrame({"id": ["a", "b"], "latitude": [0.0, 1.0], "longitude": [2.0, 3.0]})
+    top = [
+        np.array(rows) for rows in ([[1.0, np.nan], [5.0, 6.0]], [[2.0, np.nan], [7, 8]], [[1, np.nan], [0.5, 0.25]])
+    ]
+    table = command.prediction_table(places, TopPlaces(*top))
+    assert table["top_latitude"].to_list() == [[1], [5, 6]]
+    assert table["top_longitude"].to_list() == [[2], [7, 8]]
+    assert table["top_probability"].to_list() == [[1], [0.5, 0.25]]
+    assert table["predicted_longitude"].to_list() == [2, 7]
+    without = command.prediction_table(places, TopPlaces(*top[:2], None))
+    assert without.schema == table.schema
+    assert without["top_probability"].to_list() == [None, None]
+
+
+def test_image_knn_searches_where_the_models_are(pipeline, monkeypatch):
+    monkeypatch.setattr(command, "fastest_device", lambda: "meta")
+    devices = []
+
+    def search(queries, training, k):
+        devices.append(queries.device.type)
+        return np.zeros((len(queries), k), int), None
+
+    monkeypatch.setattr(command.baselines, "image_knn", search)
+    command.main("image_knn")
+    assert devices == ["meta"]
 
 
 def test_of_many_validation_photos_some_choose_the_refinement(pipeline, monkeypatch):

@@ -11,7 +11,7 @@ from stages.evaluate import gallery
 def csv(tmp_path):
     def write(text):
         path = tmp_path / "gallery.csv"
-        path.write_text(text)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
         return path
 
     return write
@@ -23,11 +23,37 @@ def test_a_gallery_is_read_in_its_order_whatever_else_it_holds(csv):
     assert longitude.tolist() == [178.5, -180]
 
 
+@pytest.mark.parametrize("header", ["lat,lon", "Lat, LON ", "LAT,LON", "lat,lon,LAT"])
+def test_the_case_of_the_header_does_not_matter(csv, header):
+    latitude, longitude = gallery.read_gallery(csv(f"{header}\n1,2{',3' if header.count(',') == 2 else ''}\n"))
+    assert (latitude.tolist(), longitude.tolist()) == ([1], [2])
+
+
+def test_a_place_that_stands_there_twice_is_one_in_its_first_row(csv):
+    latitude, longitude = gallery.read_gallery(
+        csv("LAT,LON,name\n3,4,a\n1,2,b\n3.0,4,c\n3,5,d\n1,2,b\n0,-0.0,e\n0,0,f\n")
+    )
+    assert latitude.tolist() == [3, 1, 3, 0]
+    assert longitude.tolist() == [4, 2, 5, 0]
+
+
+def test_empty_rows_are_no_places_and_are_counted_in_the_number_of_a_bad_one(csv):
+    latitude, longitude = gallery.read_gallery(csv("LAT,LON\r\n1,2\r\n\r\n,\r\n  \r\n3,4\r\n\r\n"))
+    assert (latitude.tolist(), longitude.tolist()) == ([1, 3], [2, 4])
+    with pytest.raises(InputError, match="LAT 95 in row 3 of"):
+        gallery.read_gallery(csv("LAT,LON\n1,2\n\n95,4\n"))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("lat,lon\n1,2\n", "has the columns lat,lon; a gallery has LAT,LON in its first line"),
+        ("", r"gallery.csv can't be read \(empty CSV\); a gallery is a CSV in UTF-8 with LAT,LON in its first line"),
+        (b"LAT,LON,name\n1,2,Z\xfcrich\n", r"can't be read \(invalid utf-8 sequence\); a gallery is a CSV in UTF-8"),
+        ("LAT,LON\n1,2\n3,4,5\n", "can't be read .*more fields than .* as many cells in every row: save it as one"),
+        ("LAT,LON\n1,2\n3\n", "LON None in row 2"),
+        ("LAT;LON\n1;2\n", "has the columns LAT;LON; a gallery has LAT,LON in its first line"),
         ("LAT,LON\n", "holds no place"),
+        ("LAT,LON\n\n\n", "holds no place"),
         ("LAT,LON\n1,2\n91.3,0\n", r"LAT 91.3 in row 2 of .*gallery.csv is not a number in \[-90, 90\]"),
         ("LAT,LON\n1,-180.1\n", r"LON -180.1 in row 1 .*\[-180, 180\]; is the column order LAT,LON"),
         ("LAT,LON\n1,2\n3,east\n", "LON east in row 2"),
@@ -87,3 +113,17 @@ def test_features_of_another_encoder_are_refused(model):
 def test_a_model_that_diverged_is_refused(model):
     with pytest.raises(InputError, match="hold NaN or infinity, its training diverged; lower train.learning_rate"):
         gallery.embed_photos(model, np.full((1, 3), np.nan, np.float32))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_location_encoder_that_diverged_is_refused(model, monkeypatch, value):
+    places = np.zeros(3), np.array([0.0, 1.0, 2.0])
+    embed = type(model).place_embedding
+    monkeypatch.setattr(gallery, "GALLERY_CHUNK", 2)
+    monkeypatch.setattr(
+        type(model), "place_embedding", lambda *of: embed(*of).masked_fill((of[2] == 2)[:, None], value)
+    )
+    chunks = gallery.embed_places(model, *places)
+    assert len(next(chunks)) == 2
+    with pytest.raises(InputError, match="hold NaN or infinity, its training diverged; lower train.learning_rate"):
+        next(chunks)

@@ -5,7 +5,7 @@ import torch
 from stages.evaluate import kriging, refine
 from stages.evaluate.baselines import image_knn
 from stages.evaluate.choice import IMAGE_KNN, MODEL, Setting
-from stages.evaluate.gallery import embed_photos, embed_places, joined, locate
+from stages.evaluate.gallery import TopPlaces, embed_photos, embed_places, joined, locate
 from stages.geo import great_circle_km, unit_vectors
 
 
@@ -35,10 +35,14 @@ class Case:
 
     def candidates(self, k):
         known = self.gallery, self.training, self.training_places, self.semivariogram
-        return list(refine.find_candidates(self.model, self.features, *known, k))
+        (found,) = refine.find_candidates(self.model, [self.features], *known, k)
+        return list(found)
 
     def best(self, k, setting):
-        return joined([refine.rank(found, setting, k) for found in self.candidates(k)])
+        """The best places, without the columns in which no photo has one."""
+        top = joined([refine.rank(found, setting, k) for found in self.candidates(k)])
+        n_columns = int((~np.isnan(top.latitude)).sum(axis=1).max())
+        return TopPlaces(*(None if of is None else of[:, :n_columns] for of in vars(top).values()))
 
 
 @pytest.fixture(params=[5, 512])
@@ -107,6 +111,67 @@ def test_many_photos_of_one_place_do_not_hide_the_most_similar_one(case, monkeyp
         np.testing.assert_array_equal(top.latitude[:, 0], c.training_places[0][rows[:, 0]])
         places_of_photo = [set(zip(*lists, strict=True)) for lists in zip(top.latitude, top.longitude, strict=True)]
         assert all(len(distinct) == top.latitude.shape[1] for distinct in places_of_photo)
+
+
+def test_a_photo_with_few_different_candidates_does_not_shorten_the_lists_of_others(case):
+    c = case()
+    # Half of the photos look like a webcam's, of which there are 30; the others are like photos of ten places.
+    c.training_places = tuple(np.append(np.full(30, angle[2]), angle[3:13]) for angle in c.training_places)
+    webcam, others = np.array([0, 0, 1.0]), np.eye(3)[np.arange(10) % 2]
+    c.training = kriging.index(*c.training_places, np.vstack([np.tile(webcam, (30, 1)), others]).astype(np.float16))
+    c.features = np.where(np.arange(23)[:, None] % 2, webcam, [1.0, 0.1, 0]).astype(np.float16)
+    top = c.best(5, IMAGE_KNN)
+    n_places = (~np.isnan(top.latitude)).sum(axis=1)
+    np.testing.assert_array_equal(n_places, np.where(np.arange(23) % 2, 1, 5))
+    np.testing.assert_array_equal(np.isnan(top.longitude), np.isnan(top.latitude))
+    assert (np.diff(np.isnan(top.latitude).astype(int), axis=1) >= 0).all()  # at the end of a list only
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 6.0])
+@pytest.mark.parametrize("n_apart", [0, 4, 9])
+def test_probabilities_are_those_of_a_softmax_over_gallery_and_candidates(case, n_apart, strength):
+    # Of the gallery's nine places some are training places, n_apart are not; some training places stand there twice.
+    at, apart = places(40, 3), places(n_apart + 2, 4)
+    c = case(gallery=tuple(np.append(a[: 9 - n_apart], b[2:]) for a, b in zip(at, apart, strict=True)))
+    c.training_places = tuple(np.where(np.arange(40) % 5 == 4, np.roll(angle, 1), angle) for angle in at)
+    c.training = kriging.index(*c.training_places, c.training.features)
+    k, setting, start = 6, Setting(strength, "nearest"), 0
+    of_gallery = list(zip(*c.gallery, strict=True))
+    for found in c.candidates(k):
+        top, scores = refine.rank(found, setting, 2 * k), refine.score(found, setting)
+        for row, photo in enumerate(c.features[start : start + len(scores)].astype(float)):
+            photo /= np.linalg.norm(photo)
+            candidates = {}
+            for at, score in zip(zip(found.latitude[row], found.longitude[row], strict=True), scores[row], strict=True):
+                if np.isfinite(score):
+                    candidates[at] = max(score, candidates.get(at, -np.inf))
+            everything = list({*of_gallery, *candidates})
+            weight = dict(zip(everything, np.exp(50 * unit_vectors(*np.array(everything).T) @ photo - 50), strict=True))
+            together = sum(weight[at] for at in candidates) / sum(weight.values())
+            by_score = sorted(candidates, key=lambda at: -candidates[at])
+            share = np.exp(np.array([candidates[at] for at in by_score]) - candidates[by_score[0]])
+            probability = top.probability[row][~np.isnan(top.probability[row])]
+            np.testing.assert_allclose(probability, together * share / share.sum(), rtol=1e-4, atol=1e-12)
+            assert probability.sum() <= 1 + 1e-12
+        start += len(scores)
+    assert start == 23
+
+
+def test_several_lots_have_the_candidates_that_each_has_alone_from_one_pass_over_the_gallery(case, monkeypatch):
+    c = case(gallery=places(9, 4))
+    known = c.gallery, c.training, c.training_places, c.semivariogram, 7
+    lots = [c.features[:13], c.features[13:]]
+    alone = [list(refine.find_candidates(c.model, [lot], *known)[0]) for lot in lots]
+    calls = []
+    monkeypatch.setattr(refine, "embed_places", lambda *of: calls.append(1) or embed_places(*of))
+    together = [list(found) for found in refine.find_candidates(c.model, lots, *known)]
+    assert len(calls) == 1
+    assert [sum(len(found.latitude) for found in lot) for lot in together] == [13, 10]
+    for ours, expected in zip(together, alone, strict=True):
+        for a, b in zip(ours, expected, strict=True):
+            np.testing.assert_array_equal(a.latitude, b.latitude)
+            np.testing.assert_array_equal(a.in_gallery, b.in_gallery)
+            np.testing.assert_allclose(a.log_probability, b.log_probability, rtol=1e-5, atol=1e-5)
 
 
 def test_errors_are_those_of_the_first_ranked_place_over_the_antimeridian_too(case):

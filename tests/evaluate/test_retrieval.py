@@ -49,6 +49,15 @@ def test_the_largest_are_those_of_a_stable_sort_however_many_are_equal(values, k
     assert torch.equal(column, expected.indices[:, :k])
 
 
+@pytest.mark.parametrize("k", [1, 31, 34, 64, 8999, 9000])
+def test_the_largest_are_those_of_a_stable_sort_with_blocks_and_without(k):
+    values = torch.from_numpy(np.random.default_rng(k).integers(0, 50_000, (20, 9000))).float()
+    expected = values.sort(dim=1, descending=True, stable=True)
+    value, column = largest(values, k)
+    assert torch.equal(value, expected.values[:, :k])
+    assert torch.equal(column, expected.indices[:, :k])
+
+
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=30), st.integers(1, 5), st.integers(1, 31))
 def test_equal_places_come_in_their_order_however_the_gallery_is_cut(values, k, chunk):
     gallery = torch.tensor(values).float()[:, None]
