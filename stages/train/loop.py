@@ -191,6 +191,11 @@ def train(run: Run, validation: Validation, checkpoint: Path, made_from: str) ->
     Killed at any step and called again, it ends with the weights of a run that was never killed (on a CPU, exactly).
     """
     run.go_on_from(checkpoint, made_from)
+    if not run.ranks.agree_on((made_from, run.step)):
+        raise InputError(
+            f"the training processes see other data, params or checkpoints ({checkpoint.resolve()} is at step "
+            f"{run.step} here); let all machines share this folder"
+        )
     first_step, started = run.step, time.monotonic()
     rows_at = {round(run.n_steps * row / N_VALIDATIONS) for row in range(1, N_VALIDATIONS + 1)} - {0}
     last_shown = last_saved = time.monotonic()

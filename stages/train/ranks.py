@@ -46,6 +46,14 @@ class Ranks:
         position[shares.ravel()] = np.arange(shares.size)
         return embedded_by_all[torch.from_numpy(position[self.own_first(n_batch, n_queue)]).to(embedding.device)]
 
+    def agree_on(self, value: object) -> bool:
+        """Whether all processes have the same value."""
+        if self.size == 1:
+            return True
+        values = [None] * self.size
+        distributed.all_gather_object(values, value)
+        return all(other == value for other in values)
+
     def average(self, tensors: list[Tensor]) -> None:
         """Replace tensors of one dtype by their means over the processes, in one message."""
         if self.size == 1:
@@ -96,7 +104,16 @@ def joined(batch_size: int) -> Iterator[tuple[Ranks, torch.device]]:
         return
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if has_gpu else torch.device("cpu")
-    distributed.init_process_group("nccl" if has_gpu else "gloo", device_id=device if has_gpu else None)
+    # torchrun keeps its store over a restart: without a prefix, processes would look for those that are dead.
+    store, rank, size = next(distributed.rendezvous("env://"))
+    store = distributed.PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
+    distributed.init_process_group(
+        "nccl" if has_gpu else "gloo",
+        store=store,
+        rank=rank,
+        world_size=size,
+        device_id=device if has_gpu else None,
+    )
     try:
         ranks = Ranks(distributed.get_rank(), distributed.get_world_size())
         if batch_size % ranks.size:

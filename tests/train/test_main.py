@@ -2,6 +2,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -229,6 +231,40 @@ def test_when_one_process_is_killed_all_go_on_from_the_checkpoint_to_the_same_by
     killing.result()
     assert outputs("infonce") == whole
     assert "a training process was killed (SIGKILL)" in capfd.readouterr().err
+
+
+def test_torchrun_itself_begins_again_at_the_checkpoint_when_one_process_is_killed(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(stages.__file__).parent.parent))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    set_params(epochs=10, batch_size=16)
+    assert launch(2, ["-c", TRAIN]) == 0
+    whole = outputs("infonce")
+    shutil.rmtree("data/models")
+    Path("train.py").write_text(TRAIN)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=3", "train.py"]
+    process = subprocess.Popen(torchrun, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not Path("data/checkpoints/infonce.pt").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    tasks = Path(f"/proc/{process.pid}/task").iterdir()
+    children = [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+    os.kill(max(pid for pid in children if b"train.py" in Path(f"/proc/{pid}/cmdline").read_bytes()), signal.SIGKILL)
+    try:
+        assert process.wait(timeout=120) == 0
+    finally:
+        process.kill()
+    assert outputs("infonce") == whole
+
+
+def test_processes_with_other_checkpoints_are_refused(monkeypatch, capfd):
+    monkeypatch.setenv("PYTHONPATH", str(Path(stages.__file__).parent.parent))
+    set_params(epochs=2, batch_size=16)
+    resume = "import os; loop.Run.go_on_from = lambda run, *_: setattr(run, 'step', int(os.environ['RANK']))"
+    code = TRAIN.replace("loop.CHECKPOINT_SECONDS = 0", resume)
+    assert launch(2, ["-c", code]) == 1
+    assert "the training processes see other data, params or checkpoints" in capfd.readouterr().err
+    assert not Path("data/models/infonce").exists()
 
 
 def test_an_error_of_a_process_is_said_once_by_each_and_not_tried_again(monkeypatch, capfd):

@@ -27,7 +27,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "LOCAL_RANK": 0}
-    for name, value in {**environment, "TORCHELASTIC_RUN_ID": "test"}.items():
+    for name, value in {**environment, "TORCHELASTIC_RUN_ID": "test", "TORCHELASTIC_RESTART_COUNT": 0}.items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.setattr(distributed, "get_world_size", lambda: 3)
     with (
@@ -73,3 +73,7 @@ def test_gathered_embeddings_are_in_order_and_gradients_flow_back(tmp_path):
         # The gradient of the sum over processes: (k + 1) (1 + 2), wherever candidate k was embedded.
         assert total == [3.0 * (k + 1) for k in range(9)]
         assert mean == [0.5, 0.5]
+
+
+def test_alone_a_process_agrees_with_itself():
+    assert Ranks().agree_on(("digest", 3))
