@@ -137,6 +137,14 @@ class RayCluster:
             with _opened(self.storage) as (files, root):
                 for path in (*call.reads, *call.writes):
                     files.rm_file(f"{root}/{path}")
+        for path in call.writes:
+            if not path.exists():
+                raise InputError(
+                    f"a node wrote {path} to a folder that is not this one ({Path.cwd()}); let all nodes share it by "
+                    "this name, or set cluster.storage to a URL that all of them reach"
+                )
+            for partial in path.parent.glob(f".{path.name}.*.partial"):  # of a process that was lost meanwhile
+                partial.unlink(missing_ok=True)
 
 
 def _needs(nodes: list[dict], on_gpu: bool) -> tuple[dict[str, int], int]:
@@ -238,19 +246,27 @@ def workers(p: Cluster) -> Iterator[Workers]:
         raise InputError(f"cluster.address is {p.address!r}, and Ray is not installed; run: {INSTALL}") from None
     _knock(p.address)
     try:
-        ray.init(
-            p.address,
-            runtime_env={"py_modules": [str(Path(__file__).parent)]},  # the nodes run this very code
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
+        # From an empty folder: nodes look for code in the driver's first, and a clone there may be another version.
+        with tempfile.TemporaryDirectory() as empty, contextlib.chdir(empty):
+            ray.init(
+                p.address,
+                runtime_env={"py_modules": [str(Path(__file__).parent)]},  # the nodes run this very code
+                log_to_driver=False,
+                logging_level="ERROR",
+            )
     except (ConnectionError, RuntimeError, TimeoutError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"cluster.address: no Ray cluster answers at {p.address} ({reason}); {START}") from None
+    # A folder of its own: another run's files have the same names.
+    storage = p.storage and f"{p.storage.rstrip('/')}/varioclip-{uuid.uuid4().hex}"
     try:
-        yield RayCluster(ray, p.storage)
+        yield RayCluster(ray, storage)
     finally:
         ray.shutdown()
+        if storage:
+            with _opened(storage) as (files, root):
+                if files.exists(root):
+                    files.rm(root, recursive=True)
 
 
 def _knock(address: str) -> None:
@@ -263,7 +279,7 @@ def _knock(address: str) -> None:
         return
     import grpc
 
-    with grpc.insecure_channel(host) as channel:
+    with grpc.insecure_channel(host, options=[("grpc.enable_http_proxy", 0)]) as channel:  # nor does Ray use one
         try:
             grpc.channel_ready_future(channel).result(TIMEOUT_SECONDS)
         except grpc.FutureTimeoutError:
