@@ -104,6 +104,8 @@ def joined(batch_size: int) -> Iterator[tuple[Ranks, torch.device]]:
         return
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if has_gpu else torch.device("cpu")
+    if has_gpu:
+        torch.cuda.set_device(device)  # agree_on sends its objects through the current one
     # torchrun keeps its store over a restart: without a prefix, processes would look for those that are dead.
     store, rank, size = next(distributed.rendezvous("env://"))
     store = distributed.PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
