@@ -1,21 +1,27 @@
+import contextlib
 import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ruamel.yaml import YAML
 
-from stages import cluster
 from stages.cli import InputError
-from stages.cluster import Call, RayCluster, ThisMachine, workers
+from stages.cluster import Call, RayCluster, ThisMachine, join, ray_cluster, workers
+from stages.cluster.files import SharedFolder, Storage
+from stages.cluster.node import run_on_node
 from stages.download import __main__ as download
 from stages.features import __main__ as features
+from stages.features.encoder import open_clip
 from stages.params import Cluster
 from stages.shard import __main__ as shard
 from stages.variogram import __main__ as variogram
@@ -50,7 +56,18 @@ def on_nodes(nodes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with workers(Cluster(address=nodes.address, storage=None)) as machine:
         assert isinstance(machine, RayCluster)
-        yield lambda storage=None: RayCluster(ray, storage)
+        yield lambda storage=None: RayCluster(ray, Storage(storage)) if storage else machine
+
+
+@contextlib.contextmanager
+def gpu_node(nodes):
+    """A node that says that it has a GPU: calls on_gpu come to it alone."""
+    node = nodes.add_node(num_cpus=1, num_gpus=1)
+    try:
+        yield node
+    finally:
+        if node in nodes.worker_nodes:
+            nodes.remove_node(node, allow_graceful=False)
 
 
 def double(path, out, *, n_cores, advance):
@@ -59,6 +76,14 @@ def double(path, out, *, n_cores, advance):
     advance(1)
     advance(2)
     return n_cores
+
+
+def until(is_so):
+    """Wait for something, a minute at most."""
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def ignored(n_done):
@@ -126,10 +151,7 @@ def test_the_calls_of_a_node_that_is_lost_are_made_elsewhere(nodes, on_nodes, tm
     results = on_nodes().map(slow, calls, told.append)
     with ThreadPoolExecutor(1) as beside:
         found = beside.submit(list, results)
-        deadline = time.monotonic() + 60
-        while not list(marks.glob(f"* {victim.node_id}")):
-            assert time.monotonic() < deadline, "the node was given no call"
-            time.sleep(0.01)
+        until(lambda: list(marks.glob(f"* {victim.node_id}")))
         nodes.remove_node(victim, allow_graceful=False)
     assert found.result() == list(range(12))
     assert sum(told) == 12
@@ -150,10 +172,10 @@ def test_a_call_that_brings_down_each_process_ends(on_nodes, monkeypatch):
     def die(*, n_cores, advance):
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(cluster, "MAX_RETRIES", 1)
+    monkeypatch.setattr(ray_cluster, "MAX_RETRIES", 1)
     Path("in").mkdir()
     Path("in/7").touch()
-    with pytest.raises(InputError, match=r"worked on in/7 was lost 2 times .*look at the nodes' memory and logs"):
+    with pytest.raises(InputError, match=r"not bring in/7 to an end, .* 1 more .*WorkerCrashed.*look at the nodes"):
         list(on_nodes().map(die, [Call((), (Path("in/7"),))], ignored))
 
 
@@ -171,23 +193,112 @@ def test_a_folder_that_nodes_do_not_see_is_named(on_nodes):
         list(on_nodes().map(double, [Call((Path("in/0"), Path("out")), (Path("in/0"),))], ignored))
 
 
+def test_a_file_that_a_node_wrote_elsewhere_is_named(on_nodes, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(files_of(1)[0].reads[0].parent, elsewhere / "in")
+    machine = RayCluster(ray, SharedFolder(elsewhere))
+    with pytest.raises(InputError, match=r"a node wrote out/0 to a folder that is not this one .*cluster\.storage"):
+        list(machine.map(double, [Call((Path("in/0"), Path("out/0")), (Path("in/0"),), (Path("out/0"),))], ignored))
+
+
+def test_what_a_lost_process_left_half_written_is_removed(on_nodes):
+    calls = files_of(2)
+    Path("out").mkdir()
+    Path("out/.0.beef.partial").touch()
+    Path("out/.9.beef.partial").touch()
+    list(on_nodes().map(double, calls, ignored))
+    assert {path.name for path in Path("out").iterdir()} == {"0", "1", ".9.beef.partial"}
+
+
+def test_a_call_takes_its_folder_away_and_those_of_processes_that_were_killed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    calls, scratch = files_of(1), tmp_path / "scratch"
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    mine = f"varioclip-{socket.gethostname()}-{{}}-x"
+    for name in (kept := {mine.format(os.getpid()), f"varioclip-another-{dead.pid}-x", "other"}):
+        (scratch / name).mkdir(parents=True)
+    (scratch / mine.format(dead.pid) / "raw").mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    (call,) = calls
+    assert run_on_node(double, SharedFolder(tmp_path), 1, call.reads, call.writes, *call.args) == (1, 3)
+    assert {path.name for path in scratch.iterdir()} == kept
+
+
+def test_each_run_has_a_folder_in_the_storage_and_the_next_removes_what_a_killed_one_left(tmp_path, monkeypatch):
+    bucket, runs, folders = tmp_path / "bucket", [], []
+    for name in ("one", "two", "one"):
+        (tmp_path / name / "in").mkdir(parents=True, exist_ok=True)
+        monkeypatch.chdir(tmp_path / name)
+        Path("in/0").write_text(name)
+        runs.append(Storage.opened(bucket.as_uri()))  # which are never left, as if killed
+        folders.append(runs[-1].__enter__())
+        folders[-1].bring(Path("in/0"))
+    assert len({folder.url for folder in folders}) == 3
+    assert sorted(path.read_text() for path in bucket.rglob("*") if path.is_file()) == ["one", "two"]
+    for name in ("one", "two"):
+        monkeypatch.chdir(tmp_path / name)
+        with Storage.opened(bucket.as_uri()) as last:
+            last.bring(Path("in/0"))
+    assert [path for path in bucket.rglob("*") if path.is_file()] == []
+
+
+def test_a_storage_that_cannot_be_cleared_does_not_hide_why_the_run_ended(tmp_path, monkeypatch, capfd):
+    def fail(self):
+        raise InputError("no rights")
+
+    def run():
+        with Storage.opened(tmp_path.as_uri()):
+            monkeypatch.setattr(Storage, "_remove", fail)
+            raise InputError("photo 7 is damaged")
+
+    with pytest.raises(InputError, match=r"^photo 7 is damaged$"):
+        run()
+    assert capfd.readouterr().err == "files are left in cluster.storage: no rights\n"
+
+
+def test_a_password_in_the_storage_url_is_not_shown():
+    with pytest.raises(InputError, match=r"cluster\.storage nothing://bucket/a fails on ") as error:
+        Storage("nothing://me:secret@bucket/a").bring(Path("x"))
+    assert "secret" not in str(error.value)
+
+
 @pytest.mark.parametrize(
-    ("nodes_have", "on_gpu", "need"),
+    ("nodes_have", "on_gpu", "need", "n"),
     [
-        ([{"CPU": 4.0}, {"CPU": 2.0, "GPU": 1.0}], False, ({"num_cpus": 1, "num_gpus": 0}, 6)),
-        ([{"CPU": 4.0}, {"CPU": 2.0}], True, ({"num_cpus": 1, "num_gpus": 0}, 6)),
+        ([{"CPU": 4.0}, {"CPU": 2.0, "GPU": 1.0}], False, {"num_cpus": 1, "num_gpus": 0}, [4, 2]),
+        ([{"CPU": 4.0}, {"CPU": 2.0}], True, {"num_cpus": 1, "num_gpus": 0}, [4, 2]),
         (
             [{"CPU": 64.0}, {"CPU": 16.0, "GPU": 2.0}, {"CPU": 9.0, "GPU": 1.0}],
             True,
-            ({"num_cpus": 8, "num_gpus": 1}, 3),
+            {"num_cpus": 8, "num_gpus": 1},
+            [0, 2, 1],
         ),
-        ([{"CPU": 1.0, "GPU": 4.0}], True, ({"num_cpus": 1, "num_gpus": 1}, 4)),
-        ([{}], False, ({"num_cpus": 1, "num_gpus": 0}, 1)),
+        ([{"CPU": 1.0, "GPU": 4.0}], True, {"num_cpus": 1, "num_gpus": 1}, [1]),
+        ([{"GPU": 1.0}, {"CPU": 3.0}], True, {"num_cpus": 1, "num_gpus": 0}, [0, 3]),
+        ([{}], True, {"num_cpus": 1, "num_gpus": 0}, [0]),
     ],
-    ids=["cores", "no GPU", "GPUs with their cores", "more GPUs than cores", "head alone"],
+    ids=["cores", "no GPU", "GPUs with their cores", "more GPUs than cores", "a GPU without cores", "head alone"],
 )
-def test_a_call_takes_a_core_or_a_gpu_with_its_share_of_the_cores(nodes_have, on_gpu, need):
-    assert cluster._needs(nodes_have, on_gpu) == need
+def test_a_call_takes_a_core_or_a_gpu_with_its_share_of_the_cores(nodes_have, on_gpu, need, n):
+    assert ray_cluster.need_of_a_call(nodes_have, on_gpu) == need
+    assert [ray_cluster.n_at_once(node, need) for node in nodes_have] == n
+
+
+def test_calls_that_no_node_can_make_wait_for_one_that_joins_and_say_so(nodes, on_nodes, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(ray_cluster, "WAIT_SECONDS", 0.2)
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    with ThreadPoolExecutor(1) as beside:
+        with gpu_node(nodes) as first:
+            calls = [Call((marks, i, first.node_id, Path(f"out/{i}")), (), (Path(f"out/{i}"),)) for i in range(3)]
+            found = beside.submit(list, on_nodes().map(slow, calls, ignored, on_gpu=True))
+            until(lambda: any(marks.iterdir()))
+        said = []
+        until(lambda: said.append(capfd.readouterr().err) or "".join(said))
+        with gpu_node(nodes):
+            assert found.result() == [0, 1, 2]
+    assert "".join(said) == "no node of the cluster has a GPU with its share of cores; waiting for one that joins\n"
 
 
 def test_without_ray_the_command_that_installs_it_is_named(monkeypatch):
@@ -202,7 +313,7 @@ def test_without_ray_the_command_that_installs_it_is_named(monkeypatch):
 @pytest.mark.parametrize("scheme", ["", "ray://"])
 @pytest.mark.parametrize("listens", [False, True], ids=["nothing listens", "another server"])
 def test_an_address_without_a_cluster_is_named_within_seconds(scheme, listens, monkeypatch):
-    monkeypatch.setattr(cluster, "TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(join, "TIMEOUT_SECONDS", 0.5)
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         if listens:
@@ -222,6 +333,91 @@ def test_no_address_is_this_machine():
         assert machine == ThisMachine(len(os.sched_getaffinity(0)))
 
 
+@pytest.mark.parametrize("address", ["", "head", "ray://head", "head:", "head:six", "http://head:6379", "head:6379/a"])
+def test_an_address_that_is_none_is_answered_with_what_one_is(address):
+    with (
+        pytest.raises(
+            InputError, match=rf"cluster.address is {address}; make it auto, HOST:PORT \(head:6379\) or ray:"
+        ),
+        workers(Cluster(address=address, storage=None)),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("said_by", ["RAY_ADDRESS", "the last start"])
+def test_auto_finds_within_seconds_that_its_cluster_was_killed(said_by, monkeypatch):
+    monkeypatch.setattr(join, "TIMEOUT_SECONDS", 0.5)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+        if said_by == "RAY_ADDRESS":
+            monkeypatch.setenv("RAY_ADDRESS", address)
+        else:
+            monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)
+            monkeypatch.setattr("ray._private.services.find_bootstrap_address", lambda folder: address)
+        with (
+            pytest.raises(InputError, match=rf"no Ray cluster answers at {address} within 0.5"),
+            workers(Cluster(address="auto", storage=None)),
+        ):
+            pass
+
+
+def test_auto_without_a_cluster_says_how_to_start_one(monkeypatch):
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)
+    monkeypatch.setattr("ray._private.services.find_bootstrap_address", lambda folder: None)
+    with (
+        pytest.raises(InputError, match="is auto, and no Ray cluster runs on this machine; start the cluster, as with"),
+        workers(Cluster(address="auto", storage=None)),
+    ):
+        pass
+
+
+def test_a_cluster_of_another_version_is_named_with_both(nodes, monkeypatch):
+    monkeypatch.setattr(ray, "__version__", "2.0.0")
+    with (
+        pytest.raises(
+            InputError, match=r"cannot be joined \(Version mismatch: .*Ray: 2\.0\.0.*all its nodes need Ray \d"
+        ),
+        workers(Cluster(address=nodes.address, storage=None)),
+    ):
+        pass
+
+
+def test_nodes_run_the_code_that_was_sent_also_beside_another_clone_and_a_proxy(nodes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    calls = files_of(1)
+    Path("stages").mkdir()
+    Path("stages/__init__.py").write_text("raise ImportError('an older clone')")
+    with workers(Cluster(address=nodes.address, storage=None)) as machine:
+        assert list(machine.map(double, calls, ignored)) == [1]
+
+
+def test_a_call_that_a_nodes_memory_is_too_small_for_ends(nodes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_task_oom_retries", "1")
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.001")  # for the node that is started now: always too full
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "50")
+
+    def take_a_while(*, n_cores, advance):
+        time.sleep(60)
+
+    with (
+        gpu_node(nodes),
+        workers(Cluster(address=nodes.address, storage=None)) as machine,
+        pytest.raises(InputError, match=r"not bring a part of the pairs to an end.*OutOfMemoryError: "),
+    ):
+        list(machine.map(take_a_while, [Call(())], ignored, on_gpu=True))
+
+
+def test_a_package_that_a_node_lacks_is_named(on_nodes):
+    def use_another(*, n_cores, advance):
+        import a_package_of_the_driver  # noqa: F401
+
+    with pytest.raises(InputError, match=r"lacks a package \(No module named 'a_package.*run on every machine: pip"):
+        list(on_nodes().map(use_another, [Call(())], ignored))
+
+
 @pytest.fixture
 def world(tmp_path, monkeypatch):
     """A folder with params and a small world; gives a function that sets the cluster's address."""
@@ -232,10 +428,12 @@ def world(tmp_path, monkeypatch):
         yaml = YAML()
         params = yaml.load(Path("params.yaml"))
         params["data"]["world"].update({"n_train": 300, "n_test": 20, "height_px": 32})
+        params["features"]["pretrained"] = "weights.pt"  # beside the params: a node works in a folder of its own
         params["cluster"]["address"] = address
         yaml.dump(params, Path("params.yaml"))
 
     set_address(None)
+    torch.save(open_clip.create_model("varioclip-tiny").state_dict(), "weights.pt")
     download.main()
     return set_address
 

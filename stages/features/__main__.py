@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from functools import partial
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -13,7 +14,7 @@ from tqdm import tqdm
 
 from stages.cli import InputError, run, show_table
 from stages.cluster import Call, Workers, workers
-from stages.features.encoder import loaded_encoder, write_encoder
+from stages.features.encoder import Encoder, loaded_encoder, write_encoder
 from stages.features.shard import center_shard, encode_shard, made_from, sum_of_features
 from stages.params import Features, load_params
 from stages.shards import SPLITS, keep_if_made_from, list_shards
@@ -35,7 +36,8 @@ def main() -> None:
     counts = {split: sum(n for name, n in n_photos.items() if name.parts[0] == split) for split in SPLITS}
     if not counts["train"]:
         raise InputError(f"{shards} holds no training photos; run the shard stage first: dvc repro shard")
-    encoder = loaded_encoder(p.model, p.pretrained, p.seed)
+    load = partial(loaded_encoder, p.model, _weights(p.pretrained), p.seed)
+    encoder = load()
     keep_if_made_from(out, _encoder_facts(p))
     unit_folder = out / UNCENTERED if p.center else out
     for folder in {out, unit_folder}:
@@ -44,7 +46,7 @@ def main() -> None:
     new = {name: n for name, n in n_photos.items() if made_from(_arrow(unit_folder, name)) != facts[name]}
     start = time.monotonic()
     with workers(params.cluster) as machine:
-        _embed(machine, shards, unit_folder, new, facts, p)
+        _embed(machine, shards, unit_folder, new, facts, load=load, batch_size=p.batch_size)
     seconds = time.monotonic() - start
     mean = _center(unit_folder, out, n_photos, facts=facts) if p.center else None
     short_side_px = params.shard.short_side_px
@@ -71,6 +73,11 @@ def _read_footer(shard: Path) -> tuple[int, str]:
         return metadata.num_rows, sha256(file.read(metadata.serialized_size)).hexdigest()
 
 
+def _weights(pretrained: str) -> str:
+    """A weights file under a name that every node of a cluster that shares it knows; a tag as it is."""
+    return str(Path(pretrained).resolve()) if Path(pretrained).is_file() else pretrained
+
+
 def _encoder_facts(p: Features) -> dict:
     """What all features depend on: the params, and the contents of a weights file."""
     facts = {"version": VERSION} | p.model_dump(exclude={"batch_size"})
@@ -93,14 +100,21 @@ def _remove_others(folder: Path, names: list[Path]) -> None:
 
 
 def _embed(
-    machine: Workers, shards: Path, out: Path, n_photos: dict[Path, int], facts: dict[Path, str], p: Features
+    machine: Workers,
+    shards: Path,
+    out: Path,
+    n_photos: dict[Path, int],
+    facts: dict[Path, str],
+    *,
+    load: Callable[[], Encoder],
+    batch_size: int,
 ) -> None:
     """Write the unit features of the shards that n_photos names."""
     with tqdm(total=sum(n_photos.values()), unit=" photos", mininterval=1, disable=not n_photos) as bar:
-        load, calls = partial(loaded_encoder, p.model, p.pretrained, p.seed), []
+        calls = []
         for name in n_photos:
             files = shards / name.with_suffix(".parquet"), _arrow(out, name)
-            args = (*files, load, facts[name], p.batch_size)
+            args = (*files, load, facts[name], batch_size)
             calls.append(Call(args, files[:1], files[1:]))
         for _ in machine.map(encode_shard, calls, bar.update, on_gpu=True):
             pass

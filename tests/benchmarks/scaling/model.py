@@ -6,7 +6,7 @@ Seconds are of one core of the machine that measured, or of the named GPU; n is 
 import math
 from dataclasses import dataclass
 
-from stages.cluster import CALLS_AHEAD
+from stages.cluster.ray_cluster import CALLS_AHEAD
 from stages.variogram.exhaustive import PART
 
 PHOTOS_AN_ARCHIVE = 52_000  # OSV5M's

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jinja2
 
-from stages.cluster import CALLS_AHEAD
+from stages.cluster.ray_cluster import CALLS_AHEAD
 from tests.benchmarks.scaling import model
 from tests.benchmarks.scaling.limits import limits
 from tests.benchmarks.scaling.model import (
