@@ -92,12 +92,17 @@ def is_launched() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-@contextmanager
-def joined(batch_size: int) -> Iterator[tuple[Ranks, torch.device]]:
-    """Number and device of this process, joined with the others that torchrun started, if it did.
+def check(batch_size: int, n_processes: int) -> None:
+    """Raise InputError if the processes cannot share a batch: those that torchrun started, else n_processes."""
+    if is_launched():
+        n_processes = int(os.environ["WORLD_SIZE"])
+    if batch_size % n_processes:
+        raise InputError(f"train.batch_size {batch_size} is not a multiple of the {n_processes} processes; make it one")
 
-    Raises InputError if they cannot share a batch of batch_size.
-    """
+
+@contextmanager
+def joined() -> Iterator[tuple[Ranks, torch.device]]:
+    """Number and device of this process, joined with the others that torchrun started, if it did."""
     has_gpu = torch.cuda.is_available()
     if not is_launched():
         yield Ranks(), torch.device("cuda" if has_gpu else "cpu")
@@ -117,12 +122,7 @@ def joined(batch_size: int) -> Iterator[tuple[Ranks, torch.device]]:
         device_id=device if has_gpu else None,
     )
     try:
-        ranks = Ranks(distributed.get_rank(), distributed.get_world_size())
-        if batch_size % ranks.size:
-            raise InputError(
-                f"train.batch_size {batch_size} is not a multiple of the {ranks.size} processes; make it one"
-            )
-        yield ranks, device
+        yield Ranks(rank, size), device
     finally:
         distributed.destroy_process_group()
 

@@ -198,6 +198,13 @@ def test_two_processes_train_to_the_weights_of_one(name, queue_size, monkeypatch
     assert len(Path("reports/training", f"{name}.csv").read_text().splitlines()) == len(curve.splitlines())
 
 
+def test_what_processes_cannot_do_is_said_before_they_are_started(monkeypatch):
+    monkeypatch.setattr("stages.train.__main__.launch", None)
+    set_params(n_processes=3)
+    with pytest.raises(InputError, match="train.batch_size 16 is not a multiple of the 3 processes; make it one"):
+        main("infonce")
+
+
 # As the stage does, but with checkpoints that are soon there.
 TRAIN = (
     "import sys; from stages.cli import run; from stages.train import __main__ as command, loop;"

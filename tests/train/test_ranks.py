@@ -1,12 +1,10 @@
-import socket
-
 import numpy as np
 import pytest
 import torch
 from torch import distributed, multiprocessing
 
 from stages.cli import InputError
-from stages.train.ranks import Ranks, joined
+from stages.train.ranks import Ranks, check, joined
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
@@ -23,23 +21,17 @@ def test_shares_cover_every_candidate_and_own_anchors_come_first(size, n_queue):
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "LOCAL_RANK": 0}
-    for name, value in {**environment, "TORCHELASTIC_RUN_ID": "test", "TORCHELASTIC_RESTART_COUNT": 0}.items():
-        monkeypatch.setenv(name, str(value))
-    monkeypatch.setattr(distributed, "get_world_size", lambda: 3)
-    with (
-        pytest.raises(InputError, match="train.batch_size 512 is not a multiple of the 3 processes; make it one"),
-        joined(512),
-    ):
-        pass
-    assert not distributed.is_initialized()
+    check(512, 4)
+    with pytest.raises(InputError, match="train.batch_size 512 is not a multiple of the 3 processes; make it one"):
+        check(512, 3)
+    for name, value in {"TORCHELASTIC_RUN_ID": "machines", "WORLD_SIZE": "6"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="not a multiple of the 6 processes"):
+        check(512, 1)
 
 
 def test_alone_there_is_nothing_to_join():
-    with joined(7) as (ranks, device):
+    with joined() as (ranks, device):
         assert ranks == Ranks(0, 1)
         assert device.type == ("cuda" if torch.cuda.is_available() else "cpu")
         values = torch.arange(3.0)
