@@ -93,11 +93,20 @@ def is_launched() -> bool:
 
 
 def check(batch_size: int, n_processes: int) -> None:
-    """Raise InputError if the processes cannot share a batch: those that torchrun started, else n_processes."""
+    """Raise InputError if the processes cannot share a batch, or have no GPU each on a machine with GPUs.
+
+    They are those that torchrun started, else n_processes of this machine.
+    """
+    n_here = n_processes
     if is_launched():
-        n_processes = int(os.environ["WORLD_SIZE"])
+        n_processes, n_here = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_RANK"]) + 1
     if batch_size % n_processes:
         raise InputError(f"train.batch_size {batch_size} is not a multiple of the {n_processes} processes; make it one")
+    if torch.cuda.is_available() and n_here > (n_gpus := torch.cuda.device_count()):
+        raise InputError(
+            f"{n_here} processes need a GPU each, and this machine has {n_gpus}; lower train.n_processes "
+            f"(torchrun's --nproc-per-node) to {n_gpus}"
+        )
 
 
 @contextmanager

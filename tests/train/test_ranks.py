@@ -20,13 +20,33 @@ def test_shares_cover_every_candidate_and_own_anchors_come_first(size, n_queue):
         assert order[: 6 // size].tolist() == share[: 6 // size].tolist()
 
 
+def launched(monkeypatch, **environment):
+    """Let this process be one that torchrun started."""
+    for name, value in {"TORCHELASTIC_RUN_ID": "test", **environment}.items():
+        monkeypatch.setenv(name, str(value))
+
+
 def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
     check(512, 4)
     with pytest.raises(InputError, match="train.batch_size 512 is not a multiple of the 3 processes; make it one"):
         check(512, 3)
-    for name, value in {"TORCHELASTIC_RUN_ID": "machines", "WORLD_SIZE": "6"}.items():
-        monkeypatch.setenv(name, value)
+    launched(monkeypatch, WORLD_SIZE=6, LOCAL_RANK=0)
     with pytest.raises(InputError, match="not a multiple of the 6 processes"):
+        check(512, 1)
+
+
+def test_processes_without_a_gpu_each_are_refused_where_there_are_gpus(monkeypatch):
+    check(512, 4)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    check(512, 2)
+    message = "4 processes need a GPU each, and this machine has 2; lower train.n_processes .* to 2"
+    with pytest.raises(InputError, match=message):
+        check(512, 4)
+    launched(monkeypatch, WORLD_SIZE=8, LOCAL_RANK=1)  # four on each of two machines
+    check(512, 4)
+    launched(monkeypatch, WORLD_SIZE=8, LOCAL_RANK=3)
+    with pytest.raises(InputError, match=message):
         check(512, 1)
 
 
