@@ -3,6 +3,7 @@
 Not the gradients alone are shared, as for a plain classifier: a photo's negatives are the places of all processes.
 """
 
+import atexit
 import os
 import threading
 import time
@@ -15,6 +16,8 @@ import torch
 from torch import Tensor, distributed
 
 from stages.cli import InputError
+
+OTHERS_FIRST_SECONDS = 10.0  # more than a process that fails takes to end, and torchrun to see it
 
 
 @dataclass(frozen=True)
@@ -111,12 +114,28 @@ def check(batch_size: int, n_processes: int) -> None:
 
 @contextmanager
 def joined() -> Iterator[tuple[Ranks, torch.device]]:
-    """Number and device of this process, joined with the others that torchrun started, if it did."""
-    has_gpu = torch.cuda.is_available()
+    """Number and device of this process, joined with the others that torchrun started, if it did.
+
+    An error is said once: by the first process if all have it, else by the one that has it, not by those it leaves.
+    """
     if not is_launched():
-        yield Ranks(), torch.device("cuda" if has_gpu else "cpu")
+        yield Ranks(), torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    atexit.register(os._exit, 1)  # a process that fails just ends: leaving the group may wait for the others, for ever
+    try:
+        yield _join()
+    except Exception as error:
+        if os.environ["RANK"] != "0" or isinstance(error, RuntimeError):  # as when another has left the group
+            time.sleep(OTHERS_FIRST_SECONDS)  # torchrun ends this process now, if another has failed
+        raise
+    distributed.destroy_process_group()
+    atexit.unregister(os._exit)
+
+
+def _join() -> tuple[Ranks, torch.device]:
+    """Meet the other processes."""
+    has_gpu = torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if has_gpu else torch.device("cpu")
     if has_gpu:
         torch.cuda.set_device(device)  # agree_on sends its objects through the current one
@@ -130,10 +149,7 @@ def joined() -> Iterator[tuple[Ranks, torch.device]]:
         world_size=size,
         device_id=device if has_gpu else None,
     )
-    try:
-        yield Ranks(rank, size), device
-    finally:
-        distributed.destroy_process_group()
+    return Ranks(rank, size), device
 
 
 def _end_with(parent: int) -> None:

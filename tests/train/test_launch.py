@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+
+import stages
+from stages.train.launch import launch
+
+# Two processes that wait for each other, one of which does something else.
+TOGETHER = """
+import os, signal, sys
+from pathlib import Path
+from stages.cli import InputError, run
+from stages.train import ranks as training
+def main():
+    with training.joined() as (ranks, _):
+        ranks.agree_on(1)
+        if ranks.rank == {rank}:
+            {act}
+        ranks.agree_on(2)
+sys.argv[1:] = []
+run(main)
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """An empty folder, in which processes find this code."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(stages.__file__).parent.parent))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_error_of_one_process_alone_is_said_and_not_that_it_left_the_others(capfd):
+    act = "training.OTHERS_FIRST_SECONDS = 0.5; raise InputError('a.csv cannot be read here; mend it')"
+    assert launch(2, ["-c", TOGETHER.format(rank=1, act=act)]) == 1
+    assert capfd.readouterr().err == "error: a.csv cannot be read here; mend it\n"
+
+
+def test_a_bug_that_one_process_meets_has_its_traceback_alone(capfd):
+    assert launch(2, ["-c", TOGETHER.format(rank=0, act="[][7]")]) == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[-1] == "[rank0]: IndexError: list index out of range"
+    assert all(line.startswith("[rank0]") for line in lines)
