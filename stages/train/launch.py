@@ -5,7 +5,6 @@ of its own, and buries that error under a traceback.
 """
 
 import logging
-import signal
 import sys
 import uuid
 
@@ -29,11 +28,9 @@ def launch(n_processes: int, arguments: list[str]) -> int:
             elastic_launch(config, sys.executable)(*arguments)
             return 0
         except ChildFailedError as error:
-            exit_codes = {failure.exitcode for failure in error.failures.values()}
-        # Those that wait for a killed process fail too, or are ended with SIGTERM.
-        killed = {signal.Signals(-code).name for code in exit_codes if code < 0} - {"SIGTERM"}
-        if not killed:
+            _, first = error.get_first_failure()  # the others waited, and torch ended them
+        if first.exitcode > 0:
             return 1
-        tqdm.write(f"a training process was killed ({', '.join(sorted(killed))})", file=sys.stderr)
+        tqdm.write(f"a training process was killed ({first.signal_name()})", file=sys.stderr)
     tqdm.write(f"error: training was killed {MAX_RESTARTS + 1} times; is there memory enough?", file=sys.stderr)
     return 1

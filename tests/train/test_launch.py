@@ -41,3 +41,10 @@ def test_a_bug_that_one_process_meets_has_its_traceback_alone(capfd):
     lines = capfd.readouterr().err.splitlines()
     assert lines[-1] == "[rank0]: IndexError: list index out of range"
     assert all(line.startswith("[rank0]") for line in lines)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL"])
+def test_when_one_process_is_ended_by_a_signal_all_start_again(name, capfd):
+    act = f"once = Path('once'); not once.exists() and (once.touch(), os.kill(os.getpid(), signal.{name}))"
+    assert launch(2, ["-c", TOGETHER.format(rank=1, act=act)]) == 0
+    assert capfd.readouterr().err == f"a training process was killed ({name})\n"
