@@ -8,6 +8,7 @@ import logging
 import sys
 import uuid
 
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from tqdm import tqdm
@@ -18,15 +19,20 @@ MAX_RESTARTS = 3
 def launch(n_processes: int, arguments: list[str]) -> int:
     """Run Python with arguments in n_processes that know of each other, as torchrun's do. Returns the exit code.
 
-    If the system or a person kills one, all are started again, MAX_RESTARTS times; if one fails, it has said why.
+    If the system or a person kills one, all are started again, MAX_RESTARTS times; if one fails, it has said why. A
+    signal that ends this process ends them first.
     """
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it tells each failure at length
+    for name in ("torch.distributed.elastic", "torch.distributed.elastic.agent.server.api"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # they tell each failure and signal at length
     rendezvous = {"run_id": uuid.uuid4().hex, "rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}
-    config = LaunchConfig(1, 1, n_processes, max_restarts=0, **rendezvous)
+    # Not SIGINT, which torch would pass on for each process to report: so it ends them, and Ctrl-C is any command's.
+    config = LaunchConfig(1, 1, n_processes, max_restarts=0, signals_to_handle="SIGTERM,SIGHUP,SIGQUIT", **rendezvous)
     for _ in range(MAX_RESTARTS + 1):
         try:
             elastic_launch(config, sys.executable)(*arguments)
             return 0
+        except SignalException as ended:
+            return 128 + ended.sigval
         except ChildFailedError as error:
             _, first = error.get_first_failure()  # the others waited, and torch ended them
         if first.exitcode > 0:

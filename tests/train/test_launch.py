@@ -1,3 +1,7 @@
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -48,3 +52,38 @@ def test_when_one_process_is_ended_by_a_signal_all_start_again(name, capfd):
     act = f"once = Path('once'); not once.exists() and (once.touch(), os.kill(os.getpid(), signal.{name}))"
     assert launch(2, ["-c", TOGETHER.format(rank=1, act=act)]) == 0
     assert capfd.readouterr().err == f"a training process was killed ({name})\n"
+
+
+WAITING = """
+import os, time
+from pathlib import Path
+Path(f"{os.getpid()}.pid").touch()
+time.sleep(600)
+"""
+# With Python's SIGINT: a shell that starts the tests in the background has it ignored.
+LAUNCHING = f"""
+import signal, sys
+from stages.cli import run
+from stages.train.launch import launch
+def main():
+    sys.exit(launch(2, ["-c", {WAITING!r}]))
+sys.argv[1:] = []
+signal.signal(signal.SIGINT, signal.default_int_handler)
+run(main)
+"""
+
+
+@pytest.mark.parametrize(("name", "exit_code"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_ends_the_launcher_and_its_processes_without_a_word(folder, name, exit_code):
+    launcher = subprocess.Popen([sys.executable, "-c", LAUNCHING], stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 60
+        while len(started := [path.stem for path in folder.glob("*.pid")]) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        launcher.send_signal(signal.Signals[name])
+        assert launcher.communicate(timeout=60)[1] == ""
+    finally:
+        launcher.kill()
+    assert launcher.returncode == exit_code
+    assert not any(Path("/proc", pid).exists() for pid in started)
