@@ -5,6 +5,7 @@ of its own, and buries that error under a traceback.
 """
 
 import logging
+import os
 import sys
 import uuid
 
@@ -24,6 +25,8 @@ def launch(n_processes: int, arguments: list[str]) -> int:
     """
     for name in ("torch.distributed.elastic", "torch.distributed.elastic.agent.server.api"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # they tell each failure and signal at length
+    # Else each starts a thread for every core, and all wait for cores.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // n_processes)))
     rendezvous = {"run_id": uuid.uuid4().hex, "rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}
     # Not SIGINT, which torch would pass on for each process to report: so it ends them, and Ctrl-C is any command's.
     config = LaunchConfig(1, 1, n_processes, max_restarts=0, signals_to_handle="SIGTERM,SIGHUP,SIGQUIT", **rendezvous)

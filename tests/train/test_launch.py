@@ -30,6 +30,7 @@ run(main)
 def folder(tmp_path, monkeypatch):
     """An empty folder, in which processes find this code."""
     monkeypatch.setenv("PYTHONPATH", str(Path(stages.__file__).parent.parent))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -87,3 +88,15 @@ def test_a_signal_ends_the_launcher_and_its_processes_without_a_word(folder, nam
         launcher.kill()
     assert launcher.returncode == exit_code
     assert not any(Path("/proc", pid).exists() for pid in started)
+
+
+@pytest.mark.parametrize(("set_before", "expected"), [(None, "2"), ("3", "3")])
+def test_the_processes_share_the_cores_unless_their_threads_are_set(folder, monkeypatch, set_before, expected):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(5))
+    if set_before is None:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", set_before)
+    write = "import os; from pathlib import Path; Path(os.environ['RANK']).write_text(os.environ['OMP_NUM_THREADS'])"
+    assert launch(2, ["-c", write]) == 0
+    assert [(folder / rank).read_text() for rank in "01"] == [expected] * 2

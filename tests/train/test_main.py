@@ -56,6 +56,7 @@ def project(tmp_path, monkeypatch, write_features):
     """A folder with params, 100 training and 20 validation photos and a semivariogram."""
     shutil.copy("params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of the processes that a test starts
     set_params(**SMALL)
     for split, n, seed in (("train", 100, 1), ("val", 20, 2)):
         write_features(Path(f"data/world/features/{split}/00000.arrow"), *photos(n, seed))
@@ -226,7 +227,6 @@ def kill_one_process(when):
 @pytest.mark.parametrize("n_processes", [2, 4])
 def test_when_one_process_is_killed_all_go_on_from_the_checkpoint_to_the_same_bytes(n_processes, monkeypatch, capfd):
     monkeypatch.setenv("PYTHONPATH", str(Path(stages.__file__).parent.parent))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     set_params(epochs=10, batch_size=16)
     assert launch(n_processes, ["-c", TRAIN]) == 0
     whole = outputs("infonce")
@@ -242,7 +242,6 @@ def test_when_one_process_is_killed_all_go_on_from_the_checkpoint_to_the_same_by
 
 def test_torchrun_itself_begins_again_at_the_checkpoint_when_one_process_is_killed(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(stages.__file__).parent.parent))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     set_params(epochs=10, batch_size=16)
     assert launch(2, ["-c", TRAIN]) == 0
     whole = outputs("infonce")
