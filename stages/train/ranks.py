@@ -7,7 +7,7 @@ import atexit
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -56,6 +56,13 @@ class Ranks:
         values = [None] * self.size
         distributed.all_gather_object(values, value)
         return all(other == value for other in values)
+
+    def answer_of_first(self, ask: Callable[[], object]) -> object:
+        """What ask gives in the first process; the others do not ask."""
+        answer = [ask() if self.rank == 0 else None]
+        if self.size > 1:
+            distributed.broadcast_object_list(answer)
+        return answer[0]
 
     def average(self, tensors: list[Tensor]) -> None:
         """Replace tensors of one dtype by their means over the processes, in one message."""

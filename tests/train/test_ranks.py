@@ -71,20 +71,22 @@ def _gather(rank, size, store, results):
     distributed.all_reduce(total)
     mean = torch.full((2,), float(rank))
     ranks.average([mean])
-    results[rank] = (order.tolist(), candidates[:, 0].tolist(), total[:, 0].tolist(), mean.tolist())
+    answer = ranks.answer_of_first(lambda: f"the answer of {rank}")
+    results[rank] = (order.tolist(), candidates[:, 0].tolist(), total[:, 0].tolist(), mean.tolist(), answer)
     distributed.destroy_process_group()
 
 
-def test_gathered_embeddings_are_in_order_and_gradients_flow_back(tmp_path):
+def test_processes_exchange_embeddings_gradients_means_and_an_answer(tmp_path):
     results = multiprocessing.Manager().dict()
     multiprocessing.spawn(_gather, (2, tmp_path / "store", results), nprocs=2)
     for rank in range(2):
-        order, candidates, total, mean = results[rank]
+        order, candidates, total, mean, answer = results[rank]
         assert order == ([0, 1, 2, 3, 4, 5, 6, 7, 8] if rank == 0 else [2, 3, 0, 1, 4, 5, 6, 7, 8])
         assert candidates == order
         # The gradient of the sum over processes: (k + 1) (1 + 2), wherever candidate k was embedded.
         assert total == [3.0 * (k + 1) for k in range(9)]
         assert mean == [0.5, 0.5]
+        assert answer == "the answer of 0"
 
 
 def test_alone_a_process_agrees_with_itself():
