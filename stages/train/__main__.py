@@ -16,7 +16,7 @@ from stages.train.card import model_card
 from stages.train.launch import launch
 from stages.train.loop import Run, train
 from stages.train.losses import LOSSES
-from stages.train.ranks import Ranks, is_launched, joined
+from stages.train.ranks import Ranks, check, is_launched, joined
 from stages.train.release import backbone, write_release
 from stages.train.setup import fingerprint, prepare, read_split, run_facts, validation_of
 from stages.train.validation import ACCURACY_KM
@@ -31,9 +31,10 @@ def main(name: Annotated[str, typer.Argument(metavar="LOSS", help=f"One of: {', 
     if name not in LOSSES:
         raise InputError(f"loss '{name}' is not known; choose one of: {', '.join(LOSSES)}")
     params = load_params()
+    check(params.train.batch_size, params.train.n_processes)
     if params.train.n_processes > 1 and not is_launched():
         sys.exit(launch(params.train.n_processes, ["-m", "stages.train", name]))
-    with joined(params.train.batch_size) as (ranks, device):
+    with joined() as (ranks, device):
         train_and_write(name, params, ranks, device)
 
 

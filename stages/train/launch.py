@@ -5,10 +5,11 @@ of its own, and buries that error under a traceback.
 """
 
 import logging
-import signal
+import os
 import sys
 import uuid
 
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from tqdm import tqdm
@@ -19,21 +20,26 @@ MAX_RESTARTS = 3
 def launch(n_processes: int, arguments: list[str]) -> int:
     """Run Python with arguments in n_processes that know of each other, as torchrun's do. Returns the exit code.
 
-    If the system or a person kills one, all are started again, MAX_RESTARTS times; if one fails, it has said why.
+    If the system or a person kills one, all are started again, MAX_RESTARTS times; if one fails, it has said why. A
+    signal that ends this process ends them first.
     """
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it tells each failure at length
+    for name in ("torch.distributed.elastic", "torch.distributed.elastic.agent.server.api"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # they tell each failure and signal at length
+    # Else each starts a thread for every core, and all wait for cores.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // n_processes)))
     rendezvous = {"run_id": uuid.uuid4().hex, "rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0"}
-    config = LaunchConfig(1, 1, n_processes, max_restarts=0, **rendezvous)
+    # Not SIGINT, which torch would pass on for each process to report: so it ends them, and Ctrl-C is any command's.
+    config = LaunchConfig(1, 1, n_processes, max_restarts=0, signals_to_handle="SIGTERM,SIGHUP,SIGQUIT", **rendezvous)
     for _ in range(MAX_RESTARTS + 1):
         try:
             elastic_launch(config, sys.executable)(*arguments)
             return 0
+        except SignalException as ended:
+            return 128 + ended.sigval
         except ChildFailedError as error:
-            exit_codes = {failure.exitcode for failure in error.failures.values()}
-        # Those that wait for a killed process fail too, or are ended with SIGTERM.
-        killed = {signal.Signals(-code).name for code in exit_codes if code < 0} - {"SIGTERM"}
-        if not killed:
+            _, first = error.get_first_failure()  # the others waited, and torch ended them
+        if first.exitcode > 0:
             return 1
-        tqdm.write(f"a training process was killed ({', '.join(sorted(killed))})", file=sys.stderr)
+        tqdm.write(f"a training process was killed ({first.signal_name()})", file=sys.stderr)
     tqdm.write(f"error: training was killed {MAX_RESTARTS + 1} times; is there memory enough?", file=sys.stderr)
     return 1

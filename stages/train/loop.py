@@ -150,7 +150,8 @@ class Run:
             )
         epoch = self.step / self.batches.steps_per_epoch
         row = {"step": self.step, "epoch": round(epoch, 3), "training_loss": training_loss}
-        self.curve.append(row | validation.measure(self.model))
+        # The others may round differently on other machines, and all must stop at the same row.
+        self.curve.append(row | self.ranks.answer_of_first(lambda: validation.measure(self.model)))
         if self.p.patience and self.curve[-1][STOP_BY] > max((row[STOP_BY] for row in self.curve[:-1]), default=-1):
             self.best_row = len(self.curve) - 1
             self.best_weights = {name: weight.clone() for name, weight in self.model.state_dict().items()}
@@ -199,7 +200,7 @@ def train(run: Run, validation: Validation, checkpoint: Path, made_from: str) ->
     first_step, started = run.step, time.monotonic()
     rows_at = {round(run.n_steps * row / N_VALIDATIONS) for row in range(1, N_VALIDATIONS + 1)} - {0}
     last_shown = last_saved = time.monotonic()
-    is_first = run.ranks.rank == 0  # the others do the same and have the same weights; it alone shows and saves
+    is_first = run.ranks.rank == 0  # the others have the same weights; it alone measures, shows and saves
     n_images, n_done = run.n_steps * run.p.batch_size, run.step * run.p.batch_size
     with tqdm(total=n_images, initial=n_done, unit=" images", mininterval=1, disable=not is_first) as bar:
         while run.step < run.n_steps:

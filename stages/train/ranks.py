@@ -3,10 +3,11 @@
 Not the gradients alone are shared, as for a plain classifier: a photo's negatives are the places of all processes.
 """
 
+import atexit
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ import torch
 from torch import Tensor, distributed
 
 from stages.cli import InputError
+
+OTHERS_FIRST_SECONDS = 10.0  # more than a process that fails takes to end, and torchrun to see it
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,13 @@ class Ranks:
         distributed.all_gather_object(values, value)
         return all(other == value for other in values)
 
+    def answer_of_first(self, ask: Callable[[], object]) -> object:
+        """What ask gives in the first process; the others do not ask."""
+        answer = [ask() if self.rank == 0 else None]
+        if self.size > 1:
+            distributed.broadcast_object_list(answer)
+        return answer[0]
+
     def average(self, tensors: list[Tensor]) -> None:
         """Replace tensors of one dtype by their means over the processes, in one message."""
         if self.size == 1:
@@ -92,17 +102,47 @@ def is_launched() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
+def check(batch_size: int, n_processes: int) -> None:
+    """Raise InputError if the processes cannot share a batch, or have no GPU each on a machine with GPUs.
+
+    They are those that torchrun started, else n_processes of this machine.
+    """
+    n_here = n_processes
+    if is_launched():
+        n_processes, n_here = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_RANK"]) + 1
+    if batch_size % n_processes:
+        raise InputError(f"train.batch_size {batch_size} is not a multiple of the {n_processes} processes; make it one")
+    if torch.cuda.is_available() and n_here > (n_gpus := torch.cuda.device_count()):
+        raise InputError(
+            f"{n_here} processes need a GPU each, and this machine has {n_gpus}; lower train.n_processes "
+            f"(torchrun's --nproc-per-node) to {n_gpus}"
+        )
+
+
 @contextmanager
-def joined(batch_size: int) -> Iterator[tuple[Ranks, torch.device]]:
+def joined() -> Iterator[tuple[Ranks, torch.device]]:
     """Number and device of this process, joined with the others that torchrun started, if it did.
 
-    Raises InputError if they cannot share a batch of batch_size.
+    An error is said once: by the first process if all have it, else by the one that has it, not by those it leaves.
     """
-    has_gpu = torch.cuda.is_available()
     if not is_launched():
-        yield Ranks(), torch.device("cuda" if has_gpu else "cpu")
+        yield Ranks(), torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    atexit.register(os._exit, 1)  # a process that fails just ends: leaving the group may wait for the others, for ever
+    try:
+        yield _join()
+    except Exception as error:
+        if os.environ["RANK"] != "0" or isinstance(error, RuntimeError):  # as when another has left the group
+            time.sleep(OTHERS_FIRST_SECONDS)  # torchrun ends this process now, if another has failed
+        raise
+    distributed.destroy_process_group()
+    atexit.unregister(os._exit)
+
+
+def _join() -> tuple[Ranks, torch.device]:
+    """Meet the other processes."""
+    has_gpu = torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if has_gpu else torch.device("cpu")
     if has_gpu:
         torch.cuda.set_device(device)  # agree_on sends its objects through the current one
@@ -116,15 +156,7 @@ def joined(batch_size: int) -> Iterator[tuple[Ranks, torch.device]]:
         world_size=size,
         device_id=device if has_gpu else None,
     )
-    try:
-        ranks = Ranks(distributed.get_rank(), distributed.get_world_size())
-        if batch_size % ranks.size:
-            raise InputError(
-                f"train.batch_size {batch_size} is not a multiple of the {ranks.size} processes; make it one"
-            )
-        yield ranks, device
-    finally:
-        distributed.destroy_process_group()
+    return Ranks(rank, size), device
 
 
 def _end_with(parent: int) -> None:

@@ -11,6 +11,7 @@ from stages.train.loop import Run, decay_groups, feature_reader, learning_rate_a
 from stages.train.losses import LOSSES
 from stages.train.model import seeded_model
 from stages.train.pairs import tabulate
+from stages.train.ranks import Ranks
 from stages.train.validation import Validation
 
 
@@ -183,6 +184,15 @@ def test_a_run_that_gets_no_better_stops_with_its_best_weights(
     assert [row["accuracy_25km"] for row in run.curve] == accuracies[:n_rows]
     assert run.best_row == best_row
     assert run.model.logit_scale.item() == run.curve[best_row]["logit_scale"]
+
+
+def test_all_processes_stop_by_what_the_first_measures(new_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "N_VALIDATIONS", 5)
+    run, accuracies = new_run(patience=2), [0.1, 0.3, 0.3, 0.2, 0.9]
+    first, here = Scripted(accuracies), Scripted([0.1, 0.2, 0.3, 0.4, 0.5])
+    monkeypatch.setattr(Ranks, "answer_of_first", lambda *_: first.measure(run.model))
+    train(run, here, tmp_path / "checkpoint.pt", "")
+    assert [row["accuracy_25km"] for row in run.curve] == accuracies[:4]
 
 
 def test_a_run_that_was_killed_before_it_stopped_early_stops_there_too(new_run, tmp_path, monkeypatch):
