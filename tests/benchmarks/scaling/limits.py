@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 
 from tests.benchmarks.scaling.model import (
+    ALL_PAIRS,
     DAY,
     HOUR,
     PHOTOS_AN_ARCHIVE,
@@ -13,8 +14,8 @@ from tests.benchmarks.scaling.model import (
     Gpu,
     Node,
     all_pairs,
-    evaluate,
-    search_s,
+    image_knn,
+    part_bytes,
     start_of_training_s,
 )
 
@@ -72,9 +73,15 @@ def limits(c: Costs, node: Node, gpu: Gpu) -> list[tuple[float, str, str, str]]:
     )
     add(
         breaks_at(lambda n: all_pairs(c, n, 64, node, gpu).seconds, DAY),
-        "variogram",
-        "all pairs take over a day on 64 GPUs",
-        "variogram.pairs: auto, which is stratified from 50,000 photos on",
+        ALL_PAIRS,
+        "over a day on 64 GPUs: the main process hands out the calls one after another",
+        "variogram.pairs: auto, which is stratified from 50,000 photos on; in code: larger parts",
+    )
+    add(
+        memory / (2 * part_bytes(WIDTH)) * a_training_photo,
+        ALL_PAIRS,
+        f"features in float32, twice while they are joined, outgrow {gb} in the main process",
+        "variogram.pairs: auto",
     )
     add(
         gpu.memory_bytes / 2 / (2 * WIDTH) * a_training_photo,
@@ -96,8 +103,8 @@ def limits(c: Costs, node: Node, gpu: Gpu) -> list[tuple[float, str, str, str]]:
     )
     add(
         memory / (c.split_bytes + 16) * a_training_photo,
-        "train",
-        f"places and two orders of the rows outgrow {gb} in each process",
+        "train, evaluate",
+        f"places as a table, and in training two orders of the rows, outgrow {gb} in each process",
         "a part of the photos",
     )
     add(
@@ -107,21 +114,21 @@ def limits(c: Costs, node: Node, gpu: Gpu) -> list[tuple[float, str, str, str]]:
         "a sample (evaluate.gallery_size) or thinned gallery",
     )
     add(
-        breaks_at(lambda n: search_s(n, gpu), DAY),
+        breaks_at(lambda n: image_knn(c, n, node, gpu).seconds, DAY),
         "evaluate",
-        "exact search takes over a day on a GPU",
-        "a sampled or thinned gallery; in code: an approximate index",
+        "image k-NN, the widest exact search, takes over a day on a GPU",
+        "a part of the photos; in code: an approximate index",
     )
     add(
-        breaks_at(lambda n: evaluate(c, n, gpu).cpu_s / node.cores, DAY),
+        breaks_at(lambda n: image_knn(c, n, node, gpu).cpu_s / node.cores, DAY),
         "evaluate",
-        f"without a GPU, exact search takes over a day on {node.cores} cores",
-        "a GPU; fewer test photos; a sampled gallery",
+        f"without a GPU, image k-NN takes over a day on {node.cores} cores",
+        "a GPU; fewer test photos",
     )
     add(
-        DAY * node.network_bytes_s / storage_bytes,
+        DAY / (storage_bytes / node.network_bytes_s + c.row_s + c.call_s),
         "shard, features",
-        "with cluster.storage all files pass the driver's network: over a day",
+        "with cluster.storage the main process sends and gets each file in turn: over a day at its network's full rate",
         "a folder that all nodes share",
     )
     return sorted(found)

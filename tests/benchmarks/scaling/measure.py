@@ -1,6 +1,6 @@
 """What a photo, a pair, a training step and a place of the gallery cost on a core of this machine.
 
-Each measurement has a process of its own, so that its memory is its own, on a single core.
+Each measurement has a process of its own, so that its memory is its own, on a single core unless it is of a cluster.
 """
 
 import contextlib
@@ -62,6 +62,12 @@ def watched(function: Callable, *args) -> dict[str, float]:
             peak = max(peak, memory_mb(pid)["RssAnon"])
             time.sleep(0.01)
         return future.result() | {"base_bytes": before * 2**20, "memory_bytes": (peak - before) * 2**20}
+
+
+def alone(function: Callable) -> dict[str, float]:
+    """function() in a process of its own on all cores; its figures."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function).result()
 
 
 def _on_one_core() -> None:

@@ -14,8 +14,10 @@ N_TEST, VALIDATION_SHARE = 210_000, 0.1  # OSV5M's test photos; more would only 
 WIDTH, EMBEDDING, BATCH, QUEUE = 768, 512, 512, 4096  # ViT-L-14's, GeoCLIP's; the batch is that of one GPU
 # What a GPU reads and writes, counted in stages/variogram/gpu.py and stages/evaluate/retrieval.py.
 BYTES_A_PAIR, BYTES_A_SIMILARITY = 400, 36
+BATCH_BYTES = 64 * 3 * 224 * 224 * 4  # of photos for the encoder, features.batch_size of them for each core
 ALL_PAIRS = "variogram, all pairs"  # what it would be; from 50,000 photos on it is stratified
 PAIRS = 40 * 20_000  # of the stratified semivariogram
+STORE_SHARE = 0.3  # of a node's memory, for what Ray keeps of shared values; its default
 DAY, HOUR = 86_400.0, 3600.0
 
 
@@ -69,6 +71,7 @@ class Costs:
     variogram_bytes: float
     pair_s: float  # all pairs: of a pair
     pair_width_s: float  # and of a pair and each of the feature's values
+    pair_call_s: float  # all pairs on a cluster: of a call, in the main process's busiest thread
     split_s: float
     split_bytes: float
     step_place_s: float  # of a place of the batch and the queue
@@ -87,17 +90,18 @@ class Costs:
 
 @dataclass(frozen=True)
 class Need:
-    """What a stage of a run needs; traffic: through the machine that the stage is started on."""
+    """What a stage of a run needs; sent: what a machine reads from the shared folder, writes there, gets or sends."""
 
     stage: str
     seconds: float
     gpu_s: float
     core_s: float  # beside the GPUs
     cpu_s: float  # of cores, without a GPU
-    driver_bytes: float
-    node_bytes: float
-    traffic_bytes: float  # where all share a folder
-    storage_bytes: float = 0.0  # and more of it with cluster.storage
+    driver_bytes: float  # memory of the main process
+    node_bytes: float  # and of a node
+    driver_sent_bytes: float  # by the main process
+    node_sent_bytes: float  # by a node
+    storage_bytes: float = 0.0  # by the main process besides, with cluster.storage
 
 
 def n_training(n: float) -> float:
@@ -127,17 +131,24 @@ def shard(c: Costs, n: float, nodes: int, node: Node) -> Need:
     calls_s = max(n, PHOTOS_AN_ARCHIVE * at_once * (nodes > 1)) * c.shard_s / at_once
     ahead = min(archives, CALLS_AHEAD * at_once) if nodes > 1 else 1
     core_s = n * c.shard_s  # the main process's work is part of it
+    sent = n / nodes * (c.archive_bytes + c.shard_bytes)
     return Need(
         "shard",
-        n * c.row_s + max(calls_s, n * c.call_s),
+        n * c.row_s + max(calls_s, n * c.call_s, sent / node.network_bytes_s),
         0,
         core_s,
         core_s,
         n * c.row_bytes + 2 * ahead * PHOTOS_AN_ARCHIVE * c.call_bytes,  # as a table, and as what is sent
         node.cores * c.shard_process_bytes,
-        n * c.call_bytes * (nodes > 1),
+        n * (c.csv_bytes + c.call_bytes * (nodes > 1)),
+        sent,
         n * (c.archive_bytes + c.shard_bytes) * (nodes > 1),
     )
+
+
+def encoding_bytes(c: Costs, node: Node, processes: int) -> float:
+    """Memory of a node that embeds photos: a model in each process, one a GPU or without GPUs one a core."""
+    return processes * c.encoder_bytes + 2 * node.cores * BATCH_BYTES  # a batch at work and one that waits
 
 
 def features(c: Costs, n: float, nodes: int, node: Node, gpu: Gpu) -> Need:
@@ -146,16 +157,17 @@ def features(c: Costs, n: float, nodes: int, node: Node, gpu: Gpu) -> Need:
     photo_s, gpus = max(decode_s, encode_s), nodes * node.gpus
     gpu_s = max(n, PHOTOS_AN_ARCHIVE * gpus) * photo_s
     moved = 3 * n * c.feature_bytes  # read for the mean, read and written to take it off
-    tensors_bytes = 2 * node.cores * 64 * 3 * 224 * 224 * 4  # a batch at work and one that waits for each core
+    sent = n / nodes * (c.shard_bytes + c.feature_bytes)
     return Need(
         "features",
-        gpu_s / gpus + n * c.center_s + moved / node.network_bytes_s,
+        max(gpu_s / gpus, sent / node.network_bytes_s) + n * c.center_s + moved / node.network_bytes_s,
         n * photo_s,
         n * (c.decode_s + c.center_s),
         n * (c.decode_s + c.center_s + c.encode_s),
         c.encoder_bytes,
-        node.gpus * c.encoder_bytes + tensors_bytes,
+        encoding_bytes(c, node, node.gpus),
         moved,
+        sent,
         n * (c.shard_bytes + c.feature_bytes) * (nodes > 1),
     )
 
@@ -165,26 +177,48 @@ def variogram(c: Costs, n: float) -> Need:
     n = n_training(n)
     seconds = c.variogram_start_s + n * c.variogram_s
     read_bytes = n * (c.feature_bytes - 2 * WIDTH) + 2 * PAIRS * 2 * WIDTH
-    return Need("variogram, stratified", seconds, 0, seconds, seconds, n * c.variogram_bytes, 0, read_bytes)
+    return Need("variogram, stratified", seconds, 0, seconds, seconds, n * c.variogram_bytes, 0, read_bytes, 0)
+
+
+def fetched(n: float, nodes: int, node: Node) -> tuple[float, float]:
+    """Bytes of parts of n photos that each node fetches for all pairs, and what the main machine sends of them all.
+
+    Ray keeps a node's parts until others need their room. A node asks a machine that has the part in memory, any of
+    them: the k-th node that wants it one of k. If none has it, the main machine reads it from its disk. Where all parts
+    fit a node, four nodes of a Ray cluster were sent 257 MB, and this says 262; where not, 340 and 408. A simulation
+    (tests/test_scaling.py) agrees within a tenth where they fit, elsewhere within a factor of two.
+    """
+    part = PART * part_bytes(WIDTH)
+    table, store = n / PART * part, STORE_SHARE * node.memory_bytes
+    held = min(1.0, store / table)  # share of the parts in a machine's memory
+    again = (1 - held) * n_calls(n) / nodes * part  # a call's column; its row, which the calls before it had, is there
+    first = table * (1 - held + held * sum(1 / k for k in range(1, nodes + 1)))
+    is_main_asked = held / (1 + nodes * held) if nodes * held >= 1 else 1  # or the oldest part goes before its turn
+    return held * table + again, first + nodes * again * is_main_asked
+
+
+def gpu_pair_s(gpu: Gpu) -> float:
+    """Seconds of a pair on a GPU: its product, and what binning it moves."""
+    return (2 * WIDTH / gpu.fp32_flop_s + BYTES_A_PAIR / gpu.bytes_s) / gpu.fp32_share
 
 
 def all_pairs(c: Costs, n: float, nodes: int, node: Node, gpu: Gpu) -> Need:
-    """Every pair once: two parts of the photos are a call of one GPU."""
+    """Every pair once: two parts of the photos are a call of one GPU, which the main process hands out."""
     n = n_training(n)
-    flop_s, bytes_s = (rate * gpu.fp32_share for rate in (gpu.fp32_flop_s, gpu.bytes_s))
-    gpu_s = n_pairs(n) * (2 * WIDTH / flop_s + BYTES_A_PAIR / bytes_s)
-    part = PART * part_bytes(WIDTH)
-    table, store = n / PART * part, 0.3 * node.memory_bytes  # Ray's store of a node, by default
-    sent = (nodes * table if table < store else n_calls(n) * part) * (nodes > 1)
+    gpu_s, read_bytes = n_pairs(n) * gpu_pair_s(gpu), n * 2 * WIDTH
+    got, sent = fetched(n, nodes, node) if nodes > 1 else (0.0, 0.0)
+    calls_s = n_calls(n) * c.pair_call_s * (nodes > 1)
     return Need(
         ALL_PAIRS,
-        max(gpu_s / (nodes * node.gpus), sent / (nodes * node.network_bytes_s)),
+        read_bytes / node.network_bytes_s
+        + max(gpu_s / (nodes * node.gpus), calls_s, got / node.network_bytes_s, sent / node.network_bytes_s),
         gpu_s,
         0,
         n_pairs(n) * (c.pair_s + WIDTH * c.pair_width_s),
-        2 * table,  # while its parts are joined; then one for Ray
-        min(table, store),
-        sent,
+        2 * n * part_bytes(WIDTH),  # while its chunks are joined; then one for Ray
+        min(n * part_bytes(WIDTH), STORE_SHARE * node.memory_bytes),
+        read_bytes + sent,
+        got,
     )
 
 
@@ -202,34 +236,63 @@ def gather_s(c: Costs, n: float, rows: int, node: Node, gpu: Gpu) -> float:
     return rows * (c.gather_s + on_disk * node.fault_s)
 
 
+def exchanged_bytes(c: Costs, gpus: int, places: int) -> float:
+    """What a process sends in a step, on a ring: each value of the weights' gradients and the embeddings twice, less
+    its own share, in float32.
+    """
+    return 2 * 4 * (1 - 1 / gpus) * (c.weights + EMBEDDING * places)
+
+
 def train(c: Costs, n: float, nodes: int, node: Node, gpu: Gpu) -> Need:
     """An epoch of one loss; a batch of BATCH for each GPU, all of which see all features of the step."""
     gpus = nodes * node.gpus
-    places = BATCH * gpus + QUEUE
+    places, steps = BATCH * gpus + QUEUE, n_training(n) / (BATCH * gpus)
     flop = c.step_flop * places / gpus / (BATCH + QUEUE)  # embedding the places is nearly all of it
     compute_s = max(gpu.least_step_s, flop / (gpu.bf16_flop_s * gpu.training_share))
-    sent_bytes = 8 * (c.weights + EMBEDDING * places) * (nodes > 1)  # gradients and embeddings, float32, there and back
-    step_s = compute_s + gather_s(c, n, places, node, gpu) + sent_bytes / node.network_bytes_s
-    seconds = start_of_training_s(c, n, node) + n_training(n) / (BATCH * gpus) * step_s
+    sent = exchanged_bytes(c, gpus, places) * (nodes > 1)
+    step_s = compute_s + gather_s(c, n, places, node, gpu) + sent / node.network_bytes_s
+    seconds = start_of_training_s(c, n, node) + steps * step_s
     cpu_s = n_training(n) / BATCH * ((BATCH + QUEUE) * c.step_place_s + BATCH * (BATCH + QUEUE) * c.step_pair_s)
     process_bytes = n_training(n) * (c.split_bytes + 16)  # and two epochs' orders of the rows
-    return Need("train, an epoch", seconds, seconds * gpus, 0, cpu_s, process_bytes, node.gpus * process_bytes, 0)
+    node_sent = n_training(n) * c.feature_bytes * node.gpus + steps * sent
+    return Need(
+        "train, an epoch", seconds, seconds * gpus, 0, cpu_s, process_bytes, node.gpus * process_bytes, 0, node_sent
+    )
 
 
-def search_s(n: float, gpu: Gpu) -> float:
-    """Exact search on a GPU: product, and what the best and the softmax move."""
-    flop_s, bytes_s = (rate * gpu.fp32_share for rate in (gpu.fp32_flop_s, gpu.bytes_s))
-    return N_TEST * n_training(n) * (2 * EMBEDDING / flop_s + BYTES_A_SIMILARITY / bytes_s)
+def search_s(n: float, width: int, gpu: Gpu) -> float:
+    """Exact search of all test photos on a GPU: product, and what the best and the softmax move."""
+    similarity_s = (2 * width / gpu.fp32_flop_s + BYTES_A_SIMILARITY / gpu.bytes_s) / gpu.fp32_share
+    return N_TEST * n_training(n) * similarity_s
 
 
 def evaluate(c: Costs, n: float, gpu: Gpu) -> Need:
     """Test photos among all training places, in one process with one GPU."""
     places = n_training(n)
-    gpu_s = places * c.place_flop / (gpu.fp32_flop_s * gpu.fp32_share) + search_s(n, gpu)
+    gpu_s = places * c.place_flop / (gpu.fp32_flop_s * gpu.fp32_share) + search_s(n, EMBEDDING, gpu)
     cpu_s = places * (c.gallery_s + c.place_s + N_TEST * (c.search_s + EMBEDDING * c.search_width_s))
-    memory = places * c.gallery_memory_bytes
-    read_s = places * c.gallery_s
-    return Need("evaluate, exact", read_s + gpu_s, gpu_s, read_s, cpu_s, memory, 0, places * c.gallery_bytes)
+    memory, read_s = places * c.gallery_memory_bytes, places * c.gallery_s
+    return Need(
+        "evaluate, a loss",
+        read_s + gpu_s,
+        gpu_s,
+        read_s,
+        cpu_s,
+        memory,
+        0,
+        places * c.gallery_bytes + N_TEST * c.feature_bytes,
+        0,
+    )
+
+
+def image_knn(c: Costs, n: float, node: Node, gpu: Gpu) -> Need:
+    """The baseline: test photos among the features of all training photos, which are read once, chunk by chunk."""
+    places = n_training(n)
+    gpu_s, read_bytes = search_s(n, WIDTH, gpu), (places + N_TEST) * c.feature_bytes
+    cpu_s = places * N_TEST * (c.search_s + WIDTH * c.search_width_s)
+    memory = places * c.split_bytes  # places as a table, as in training
+    seconds = read_bytes / node.network_bytes_s + gpu_s
+    return Need("evaluate, image k-NN", seconds, gpu_s, 0, cpu_s, memory, 0, read_bytes, 0)
 
 
 def needs(c: Costs, n: float, nodes: int, node: Node, gpu: Gpu) -> list[Need]:
@@ -241,4 +304,5 @@ def needs(c: Costs, n: float, nodes: int, node: Node, gpu: Gpu) -> list[Need]:
         all_pairs(c, n, nodes, node, gpu),
         train(c, n, nodes, node, gpu),
         evaluate(c, n, gpu),
+        image_knn(c, n, node, gpu),
     ]

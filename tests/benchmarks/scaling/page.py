@@ -7,6 +7,7 @@ from pathlib import Path
 import jinja2
 
 from stages.cluster.ray_cluster import CALLS_AHEAD
+from stages.variogram.exhaustive import PART
 from tests.benchmarks.scaling import model
 from tests.benchmarks.scaling.limits import limits
 from tests.benchmarks.scaling.model import (
@@ -21,7 +22,7 @@ from tests.benchmarks.scaling.model import (
     Need,
     Node,
 )
-from tests.benchmarks.scaling.workers import N_ARCHIVES, SIZES, least
+from tests.benchmarks.scaling.workers import N_ARCHIVES, SIZES, SMALL_PART, least
 
 N_PHOTOS, NODES = (5_000_000, 100_000_000, 2_000_000_000), (1, 8, 64)
 LAND_KM2 = 134e6  # without Antarctica
@@ -74,6 +75,7 @@ def costs_table(c: Costs) -> str:
         (f"features: ViT-L-14 ({c.encode_flop / 1e9:.0f} GFLOP, counted)", f"{c.encode_s:.2g} s", "photo", node),
         ("features: take the mean off", f"{1e6 * c.center_s:.0f} µs", "photo", main),
         ("variogram: all pairs", f"{1e9 * pair_s:.1f} ns", "pair", node),
+        ("variogram: all pairs on a cluster, hand out, get, add", f"{1e3 * c.pair_call_s:.2f} ms", "call", main),
         ("variogram: stratified, draws, fit and figures", f"{c.variogram_start_s:.0f} s", "run", main),
         ("variogram: stratified, grids of places", f"{1e6 * c.variogram_s:.1f} µs", "photo", main),
         ("train: check and hash the features", f"{1e6 * c.split_s:.1f} µs", "photo", process),
@@ -94,6 +96,7 @@ def bytes_table(c: Costs) -> str:
         ("features", 2 * c.feature_bytes, f"as they are and less the mean; {2 * WIDTH} of each are the feature"),
         ("gallery.csv", c.gallery_bytes, f"a place; the model beside it {sized(4 * c.weights)}"),
         ("a sharding call", c.call_bytes, "sent to a node"),
+        ("a part of all pairs", model.part_bytes(WIDTH), "its vector, drive and block, and its feature in float32"),
         ("memory: shard, main process", c.row_bytes, "ids' hashes, cells, drives, and their graph"),
         ("memory: variogram, main process", c.variogram_bytes, "places as a table, drives' names, grids"),
         ("memory: each training process", c.split_bytes + 16, "places as a table, two orders; features are mapped"),
@@ -121,15 +124,17 @@ def example(c: Costs, n: float, node: Node, gpu: Gpu) -> tuple[str, str, str]:
     """A title, the stages of a run of n photos as a table, and what lies on disk."""
 
     def row(one: Need, some: Need, many: Need) -> tuple:
-        traffic = sized(many.traffic_bytes) + (f" (+ {sized(many.storage_bytes)})" if many.storage_bytes else "")
         times = (timed(need.seconds) for need in (one, some, many))
         hours = (digits(value / 3600) if value else "-" for value in (some.gpu_s, some.core_s, some.cpu_s))
         memory = (_bold_above(value, node.memory_bytes) for value in (many.driver_bytes, many.node_bytes))
-        return one.stage, *times, *hours, *memory, traffic
+        sent = sized(many.driver_sent_bytes), sized(many.node_sent_bytes)
+        stored = f"{sized(many.storage_bytes)}, {timed(many.storage_bytes / node.network_bytes_s)}"
+        return one.stage, *times, *hours, *memory, *sent, stored if many.storage_bytes else "-"
 
     stages = zip(*(model.needs(c, n, nodes, node, gpu) for nodes in NODES), strict=True)
     columns = ("stage", *(f"{nodes} node{'s' * (nodes > 1)}" for nodes in NODES), "GPU h", "core h beside")
-    columns += ("core h alone", "memory, main process", "memory, node", "through the main machine")
+    columns += ("core h alone", "memory, main process", "memory, a node", "network, main process", "network, a node")
+    columns += ("more with cluster.storage",)
     disk = {"archives": c.archive_bytes, "CSV": c.csv_bytes, "shards": c.shard_bytes, "features": 2 * c.feature_bytes}
     disk["gallery.csv"] = c.gallery_bytes
     sizes = ", ".join(f"{name} {sized(n * size)}" for name, size in disk.items())
@@ -140,21 +145,25 @@ def _bold_above(n_bytes: float, limit: float) -> str:
     return f"**{sized(n_bytes)}**" if n_bytes > limit else sized(n_bytes)
 
 
-def breaking(c: Costs, node: Node, gpu: Gpu) -> tuple[str, str]:
-    """For each size the time and what breaks first as a list, and all limits as a table."""
-    found, lines = limits(c, node, gpu), []
-    for n in N_PHOTOS:
-        runs = [[need for need in model.needs(c, n, nodes, node, gpu) if need.stage != ALL_PAIRS] for nodes in NODES]
-        times = ", ".join(timed(sum(need.seconds for need in run)) for run in runs)
-        slowest = max(runs[-1], key=lambda need: need.seconds)
-        here = [f"{stage} from {counted(at)} ({what})" for at, stage, what, _ in found if at <= n]
-        breaks = f"{len(here)} limits below are passed, first {'; then '.join(here[:2])}" if here else "nothing breaks"
-        slow = f"on the largest, {slowest.stage} takes longest ({timed(slowest.seconds)})"
-        lines.append(
-            f"- **{counted(n)} photos**: {times} on {NODES[0]}, {NODES[1]} and {NODES[2]} nodes; {slow}; {breaks}.\n"
-        )
-    rows = ((counted(at), *rest) for at, *rest in found)
-    return "".join(lines), table(("from, photos", "stage", "what breaks", "what to do then"), rows, "rlll")
+def in_short(c: Costs, n: float, node: Node, gpu: Gpu) -> str:
+    """The time of a run of n photos on each number of nodes, whether it fits them, and the limits that it passes."""
+    runs = [[need for need in model.needs(c, n, nodes, node, gpu) if need.stage != ALL_PAIRS] for nodes in NODES]
+    times = ", ".join(timed(sum(need.seconds for need in run)) for run in runs)
+    slowest = max(runs[-1], key=lambda need: need.seconds)
+    text = f"{times} on {', '.join(map(str, NODES))} nodes; on {NODES[-1]}, {slowest.stage} takes longest"
+    text += f" ({timed(slowest.seconds)}). "
+    too_large = [need.stage for need in runs[-1] if max(need.driver_bytes, need.node_bytes) > node.memory_bytes]
+    if too_large:
+        text += f"**It does not run as it is**: a node has too little memory for {'; '.join(too_large)}. "
+    passed = [limit for limit in limits(c, node, gpu) if limit[0] <= n and limit[1] != ALL_PAIRS]
+    first = "; ".join(f"{counted(at)}, {stage}: {what}" for at, stage, what, _ in passed[:2])
+    return text + (f"Limits below that it passes: {len(passed)}, first {first}." if passed else "Nothing breaks.")
+
+
+def limits_table(c: Costs, node: Node, gpu: Gpu) -> str:
+    """All limits."""
+    rows = ((counted(at), *rest) for at, *rest in limits(c, node, gpu))
+    return table(("from, photos", "stage", "what breaks", "what to do then"), rows, "rlll")
 
 
 def nearest_table(nearest: dict[str, float]) -> str:
@@ -181,7 +190,6 @@ def gallery_table() -> str:
 def page(figures: dict, c: Costs, checks: list[tuple[str, float, float, str]]) -> str:
     """The whole page."""
     node, gpu = Node(), Gpu()
-    in_short, limits_table = breaking(c, node, gpu)
     workers_table, overhead = workers_tables(least(figures["workers"]))
     rows = [(what, f"{a:.3g} {unit}", f"{b:.3g} {unit}", f"{b / a - 1:+.0%}") for what, a, b, unit in checks]
     values = {
@@ -195,9 +203,16 @@ def page(figures: dict, c: Costs, checks: list[tuple[str, float, float, str]]) -
         "workers_table": workers_table,
         "overhead": overhead,
         "fed": digits(c.shard_s / c.call_s),
+        "small_part": SMALL_PART,
+        "call_ms": f"{1e3 * c.pair_call_s:.2g}",
+        "process_ms": f"{1e3 * figures['call'][0][1]['process_s']:.2g}",
+        "gpu_call_ms": digits(1e3 * PART**2 * model.gpu_pair_s(gpu)),
+        "gpus_fed": digits(PART**2 * model.gpu_pair_s(gpu) / c.pair_call_s),
+        "part_mb": digits(PART * model.part_bytes(WIDTH) / 1e6),
+        "cpu_node": sized(model.encoding_bytes(c, node, node.cores)),
         "examples": [example(c, n, node, gpu) for n in N_PHOTOS],
-        "in_short": in_short,
-        "limits_table": limits_table,
+        "in_short": [(counted(n), in_short(c, n, node, gpu)) for n in N_PHOTOS],
+        "limits_table": limits_table(c, node, gpu),
         "ahead": sized(2 * CALLS_AHEAD * NODES[-1] * node.cores * PHOTOS_AN_ARCHIVE * c.call_bytes),
         "nearest_table": nearest_table(figures["nearest"][0][1]),
         "gallery_table": gallery_table(),

@@ -5,18 +5,26 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from ray.cluster_utils import Cluster
 
-from tests.benchmarks.scaling.measure import towns
+import stages.cluster
+from stages import params
+from stages.geo import unit_vectors
+from stages.variogram import exhaustive
+from stages.variogram.empirical import lag_edges_km
+from tests.benchmarks.scaling.measure import quietly, towns
 from tests.benchmarks.scaling.model import WIDTH
 from tests.benchmarks.source import change_params, jpegs, run_stage, write_features, write_params, write_source
+from tests.benchmarks.variogram import unit_noise
 
 STAGES = {"shard": "data/mirror/shards", "features": "data/mirror/features", "variogram": "reports"}
 N_ARCHIVES, N_PAIRED = 14, 65_536  # photos whose pairs are binned
 SIZES = {"whole": (300, N_PAIRED), "small": (5, 200)}  # photos an archive, photos whose pairs are binned
 N_ROUNDS = 2
+SMALL_PART = 64  # photos: a call with so few is nothing to a node
 
 
 def projects(folder: Path) -> dict[str, dict[str, Path]]:
@@ -56,6 +64,33 @@ def cluster(n_nodes: int) -> Iterator[str]:
         yield its.address
     finally:
         its.shutdown()
+
+
+def thread_seconds() -> dict[str, float]:
+    """Seconds of a core that each thread of this process has had."""
+    found = {}
+    for path in Path("/proc/self/task").glob("*/stat"):
+        user, system = path.read_text().rpartition(")")[2].split()[11:13]
+        found[path.parent.name] = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return found
+
+
+def call_costs(n_parts: int = 64) -> dict[str, float]:
+    """Seconds that a call of all pairs takes in the main process, in its busiest thread and in all, on two nodes."""
+    n, edges_km = SMALL_PART * n_parts, lag_edges_km(0.1, 40)
+    photos = unit_vectors(*towns(n)), unit_noise(n, 16), np.arange(n), np.zeros(n, np.int64)
+    with (
+        quietly(),
+        mock.patch.object(exhaustive, "PART", SMALL_PART),
+        cluster(2) as address,
+        stages.cluster.workers(params.Cluster(address=address, storage=None)) as machine,
+    ):
+        exhaustive.sum_all_pairs(*(of_all[: 10 * SMALL_PART] for of_all in photos), edges_km, machine=machine)  # start
+        before = thread_seconds()
+        exhaustive.sum_all_pairs(*photos, edges_km, machine=machine)
+        took = [seconds - before.get(thread, 0.0) for thread, seconds in thread_seconds().items()]
+    n_calls = n_parts * (n_parts + 1) / 2
+    return {"thread_s": max(took) / n_calls, "process_s": sum(took) / n_calls}
 
 
 def machines() -> dict[str, tuple]:
