@@ -137,7 +137,11 @@ def main(
     map_file: Annotated[Path | None, typer.Option("--map", help="A map picture to write, such as out.png.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say where photos were taken: a table for one photo, CSV for many; a photo that can't be read is skipped."""
+    """Say where photos were taken: a table for one photo, CSV for many; a photo that can't be read is skipped.
+
+    A place's probability is small where neighbours look alike; "within 25 km" adds up all places around it.
+    Both take for granted that the photo is of a place like those of the model's gallery.
+    """
     if map_file and map_file.suffix not in MAP_SUFFIXES:
         raise InputError(f"--map {map_file}: a map ends in one of {', '.join(MAP_SUFFIXES)}")
     if not model.is_dir():

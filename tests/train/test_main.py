@@ -18,6 +18,7 @@ import stages
 from stages.cli import InputError
 from stages.train import loop
 from stages.train.__main__ import main
+from stages.train.calibration import TEMPERATURES
 from stages.train.launch import launch
 from stages.train.model import seeded_model
 from stages.train.release import load_release, write_release
@@ -83,6 +84,7 @@ def test_it_writes_a_release_and_a_learning_curve_and_says_how_it_ended(capsys):
     assert "distance_soft" not in config["training"]
     assert config["encoder"] == json.loads(Path("data/world/features/encoder.json").read_text())
     assert config["source"] == "world"
+    assert config["temperature"] in TEMPERATURES
     assert len(pl.read_csv("data/models/semivariogram/gallery.csv")) == 100
     curve = pl.read_csv("reports/training/semivariogram.csv")
     assert curve.columns[:4] == ["step", "epoch", "training_loss", "validation_loss"]
