@@ -46,7 +46,7 @@ def train_and_write(name: str, params: Params, ranks: Ranks, device: torch.devic
     semivariogram = read_model(VARIOGRAM) if LOSSES[name].uses_semivariogram else None
 
     facts, checkpoint = run_facts(name, p), CHECKPOINTS / f"{name}.pt"
-    this_run = prepare(name, p, training, semivariogram, device=device, ranks=ranks)
+    this_run = prepare(name, p, training, semivariogram, device=device, center=encoder.get("center"), ranks=ranks)
     made_from = fingerprint(facts, [training, validation], this_run)
     photos = validation_of(training, validation, device)
     try:

@@ -136,7 +136,10 @@ def test_infonce_needs_no_semivariogram():
 def test_it_starts_from_a_release():
     widths = {"embedding_width": 8, "hidden_width": 16, "fourier_width": 4, "sigmas": [1, 16, 256]}
     start = seeded_model(11, feature_width=6, **widths)
-    facts = {"sigma": [1.0, 16.0, 256.0], "backbone": {"repo_id": "a", "revision": "main"}}
+    encoder = {"center": [0.1, 0.2, 0.3, 0.0, 0.0, 0.0]}  # as here, so that its image head fits as it is
+    facts = {"sigma": [1.0, 16.0, 256.0], "backbone": {"repo_id": "a", "revision": "main"}, "encoder": encoder}
+    here = Path("data/world/features/encoder.json")
+    here.write_text(json.dumps(json.loads(here.read_text()) | encoder))
     write_release(Path("published"), start, pl.DataFrame({"latitude": [0.0], "longitude": [0.0]}), facts)
     set_params(init="published", learning_rate=1e-12, sigmas=[1.0, 16.0, 256.0])
     main("infonce")
