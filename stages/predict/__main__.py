@@ -93,7 +93,7 @@ def gallery_file(release: Path, config: dict) -> Path:
 
 
 def open_gallery(model: GeoCLIP, release: Path, file: Path) -> Gallery:
-    """A release's gallery. Its embeddings are kept for the next command, or made when they are needed."""
+    """A release's gallery. Its embeddings are kept on disk for the next command, or else in memory for this one."""
     places = read_gallery(file)
     embed = partial(embed_places, model, *places)
     try:
@@ -102,8 +102,10 @@ def open_gallery(model: GeoCLIP, release: Path, file: Path) -> Gallery:
             cache.keep(path, len(places[0]), embed())
         kept = cache.read(path)
     except OSError as error:
-        typer.echo(f"the gallery's embeddings are not kept and are made anew each time: {error}", err=True)
-        return Gallery(*places, embed)
+        typer.echo(f"the gallery's embeddings are not kept for the next command: {error}", err=True)
+        with torch.inference_mode():
+            chunks = list(embed())  # 2 kB a place: it is gone through twice for each lot of photos
+        return Gallery(*places, lambda: chunks)
     return Gallery(*places, partial(cache.on_device, kept, model.device))
 
 
