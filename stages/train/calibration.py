@@ -12,7 +12,8 @@ from stages.train.pairs import pair_lag_km
 from stages.train.validation import Validation
 
 NEAR_KM = 25.0  # around a place: its city
-# From 0.5 to 8. A grid, for a rounding in the last digit must not change a release's bytes.
+# From 0.5 to 8, where places are nearly alike: photos that want more are not of the gallery's world, and cannot tell.
+# A grid, for a rounding in the last digit must not change a release's bytes.
 TEMPERATURES = tuple(2.0 ** (step / 8) for step in range(-8, 25))
 _CHUNK = 256  # photos whose logits are looked at together: 20 MB for 20,000 places
 _PLACES = 4096  # places embedded at a time
