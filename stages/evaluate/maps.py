@@ -18,7 +18,9 @@ TRUTH, PREDICTION = "#0072b2", "#d55e00"
 # One colour for each class of error, from at most 1 km to over 2500 km; their lightness rises too, so grey print works.
 _PLASMA = ["#0d0887", "#5c01a6", "#9c179e", "#cc4778", "#ed7953", "#e8c20a"]
 ERROR_COLOURS = ListedColormap(_PLASMA)
-ERROR_LABELS = [*(f"≤ {km:,g} km" for km in THRESHOLDS_KM.values()), f"> {max(THRESHOLDS_KM.values()):,g} km"]
+_KM = list(THRESHOLDS_KM.values())
+_BETWEEN = (f"{low:,g}–{high:,g} km" for low, high in zip(_KM, _KM[1:], strict=False))
+ERROR_LABELS = [f"≤ {_KM[0]:,g} km", *_BETWEEN, f"> {_KM[-1]:,g} km"]
 
 
 def project(latitude_deg: np.ndarray, longitude_deg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -130,7 +132,7 @@ def draw_errors(ax: Axes, latitude_deg: np.ndarray, longitude_deg: np.ndarray, e
     x, y = project(latitude_deg, longitude_deg)
     for index, (colour, label) in enumerate(zip(ERROR_COLOURS.colors, ERROR_LABELS, strict=True)):
         # An empty series keeps the legend the same on every map; the drawing order below does not follow the classes.
-        ax.scatter([], [], s=14, color=colour, label=f"{label} ({np.mean(error_class == index):.0%})")
+        ax.scatter([], [], s=14, color=colour, label=f"{label}: {100 * np.mean(error_class == index):.0f} %")
     ax.scatter(
         x,
         y,
@@ -148,14 +150,32 @@ def draw_errors(ax: Axes, latitude_deg: np.ndarray, longitude_deg: np.ndarray, e
 
 
 def draw_shares(ax: Axes, latitude_deg: np.ndarray, longitude_deg: np.ndarray, share: np.ndarray, count: np.ndarray):
-    """Draw a disc per region, coloured by a share in [0, 1] and with an area that grows with the region's photos.
+    """Draw a disc per region, coloured by a share in [0, 1], whose width grows with the region's photos; with a legend.
 
     All (n,).  Returns the discs, for the caller's colour bar.
     """
-    area = 12 + 160 * np.sqrt(count / count.max())
+
+    def area(count: np.ndarray | int) -> np.ndarray:
+        return 12 + 160 * np.sqrt(count / largest)  # in square points
+
+    largest = int(count.max())
+    for n in sorted({1, max(1, largest // 10), largest}):
+        label = f"{n:,} photo{'s' if n != 1 else ''}"
+        ax.scatter([], [], s=area(n), facecolors="none", edgecolors="0.35", linewidths=0.8, label=label)
+    ax.legend(loc="lower left", frameon=False, fontsize="small", labelspacing=0.9)
     x, y = project(latitude_deg, longitude_deg)
     return ax.scatter(
-        x, y, s=area, c=share, cmap="cividis", vmin=0, vmax=1, alpha=0.85, edgecolors="white", linewidths=0.4, zorder=2
+        x,
+        y,
+        s=area(count),
+        c=share,
+        cmap="cividis",
+        vmin=0,
+        vmax=1,
+        alpha=0.85,
+        edgecolors="white",
+        linewidths=0.4,
+        zorder=2,
     )
 
 
@@ -169,13 +189,12 @@ def draw_prediction(
 ) -> None:
     """Draw the best places of one photo, the very best largest, and if known its true place and the way to it.
 
-    top_latitude_deg, top_longitude_deg: (k,).  truth: (latitude, longitude) in degrees, on a world map only.
+    top_latitude_deg, top_longitude_deg: (k,).  truth: (latitude, longitude) in degrees.
     project: of the map, as draw_close_up gives it.
     """
     if truth:
-        draw_line(
-            ax, *great_circle(*truth, top_latitude_deg[0], top_longitude_deg[0]), color=TRUTH, linewidth=1, zorder=3
-        )
+        way = cut_at_antimeridian(*great_circle(*truth, top_latitude_deg[0], top_longitude_deg[0]))
+        ax.plot(*project(*way), color=TRUTH, linewidth=1, zorder=3)
         ax.scatter(*project(*truth), marker="*", s=90, color=TRUTH, edgecolors="white", linewidths=0.6, zorder=6)
     # The best last, so that it lies on top; below a star all the same.
     x, y = project(np.asarray(top_latitude_deg, float)[::-1], np.asarray(top_longitude_deg, float)[::-1])

@@ -93,7 +93,7 @@ def gallery_file(release: Path, config: dict) -> Path:
 
 
 def open_gallery(model: GeoCLIP, release: Path, file: Path) -> Gallery:
-    """A release's gallery. Its embeddings are kept for the next command, or made when they are needed."""
+    """A release's gallery. Its embeddings are kept on disk for the next command, or else in memory for this one."""
     places = read_gallery(file)
     embed = partial(embed_places, model, *places)
     try:
@@ -102,8 +102,10 @@ def open_gallery(model: GeoCLIP, release: Path, file: Path) -> Gallery:
             cache.keep(path, len(places[0]), embed())
         kept = cache.read(path)
     except OSError as error:
-        typer.echo(f"the gallery's embeddings are not kept and are made anew each time: {error}", err=True)
-        return Gallery(*places, embed)
+        typer.echo(f"the gallery's embeddings are not kept for the next command: {error}", err=True)
+        with torch.inference_mode():
+            chunks = list(embed())  # 2 kB a place: it is gone through twice for each lot of photos
+        return Gallery(*places, lambda: chunks)
     return Gallery(*places, partial(cache.on_device, kept, model.device))
 
 
@@ -137,7 +139,11 @@ def main(
     map_file: Annotated[Path | None, typer.Option("--map", help="A map picture to write, such as out.png.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say where photos were taken: a table for one photo, CSV for many; a photo that can't be read is skipped."""
+    """Say where photos were taken: a table for one photo, CSV for many; a photo that can't be read is skipped.
+
+    A place's probability is small where neighbours look alike; "within 25 km" adds up all places around it.
+    Both take for granted that the photo is of a place like those of the model's gallery.
+    """
     if map_file and map_file.suffix not in MAP_SUFFIXES:
         raise InputError(f"--map {map_file}: a map ends in one of {', '.join(MAP_SUFFIXES)}")
     if not model.is_dir():

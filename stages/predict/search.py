@@ -11,9 +11,9 @@ from torch import Tensor
 from stages.evaluate.gallery import embed_photos
 from stages.evaluate.retrieval import Retrieved, chunked, retrieve
 from stages.geo import EARTH_RADIUS_KM, unit_vectors
+from stages.train.calibration import NEAR_KM
 from stages.train.model import GeoCLIP
 
-NEAR_KM = 25.0  # around a place: its city
 _TILE = 2**22  # distances that are compared at a time: 32 MB
 
 

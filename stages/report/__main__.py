@@ -3,6 +3,7 @@
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
@@ -62,7 +63,7 @@ def main() -> None:
         by_country=content.country_rows(inputs.places["test"]["country"], errors_km[inputs.shown]),
         facts=content.facts(sections_of(params), inputs.encoder, inputs.training, inputs.model),
         versions=", ".join(f"{name} {version(name)}" for name in PACKAGES),
-        **photos_of_page(inputs, params.report.n_examples),
+        **photos_of_page(inputs, drive, params.report.n_examples),
     )
 
     write(REPORTS / "index.html", page.encode())
@@ -100,15 +101,19 @@ def draw(inputs: Inputs, errors_km: dict) -> dict[str, Figure]:
     return charts
 
 
-def photos_of_page(inputs: Inputs, n_examples: int) -> dict:
-    """Everything of the page that shows photos: contact sheet, pairs and predictions."""
+def photos_of_page(inputs: Inputs, drive: np.ndarray, n_examples: int) -> dict:
+    """Everything of the page that shows photos: contact sheet, pairs and predictions.
+
+    drive: (n,) int, of the test photos.
+    """
     test, predictions = inputs.places["test"], inputs.predictions[inputs.shown]
-    latitude, longitude = test.select("latitude", "longitude").to_numpy().T
-    sheet = examples.neighbourhoods(latitude, longitude, test["country"], SHEET_ROWS, SHEET_COLUMNS, SHEET_SEED)
-    sheet_ids = [test["id"][int(row)] for rows in sheet for row in rows]
+    firsts = test[examples.one_a_drive(np.arange(len(test)), drive)]
+    latitude, longitude = firsts.select("latitude", "longitude").to_numpy().T
+    sheet = examples.neighbourhoods(latitude, longitude, firsts["country"], SHEET_ROWS, SHEET_COLUMNS, SHEET_SEED)
+    sheet_ids = [firsts["id"][int(row)] for rows in sheet for row in rows]
     pairs = examples.first_pairs(inputs.pairs, n_examples)
     pair_ids = [i for of_kind in pairs.values() for i in (*of_kind["id_a"], *of_kind["id_b"])]
-    chosen = examples.extremes(predictions["error_km"].to_numpy(), n_examples)
+    chosen = examples.extremes(predictions["error_km"].to_numpy(), drive, n_examples)
     example_ids = [predictions["id"][int(row)] for rows in chosen.values() for row in rows]
     photos = read_photos(Path("data", inputs.source, "shards"), [*sheet_ids, *pair_ids, *example_ids])
 

@@ -59,6 +59,11 @@ def points(difference: float) -> str:
     return signed(100 * difference, 1)
 
 
+def signed_km(km: float) -> str:
+    """A difference of distances in km, with its sign; small ones with a decimal."""
+    return signed(km, 0 if abs(km) >= 9.95 else 1)
+
+
 def distance(km: float) -> str:
     """A distance in words, in m below 1 km."""
     return f"{km:,.0f} km" if km >= 9.95 else f"{km:.1f} km" if km >= 0.9995 else f"{1000 * km:.0f} m"
@@ -147,7 +152,7 @@ def difference_rows(differences: dict[str, dict]) -> list[dict]:
             for d, low, high in (by_key[key] for key in DISTANCES)
         ]
         d, low, high = by_key["median_error_km"]
-        texts = {"value": f"{signed(d, 0)} km", "low": signed(low, 0), "high": signed(high, 0)}
+        texts = {"value": f"{signed_km(d)} km", "low": signed_km(low), "high": signed_km(high)}
         rows.append({"name": loss, "label": label(loss), "cells": [*cells, texts | {"is_sure": is_sure(low, high)}]})
     return rows
 

@@ -36,12 +36,24 @@ def neighbourhoods(
     return sheet
 
 
-def extremes(error_km: np.ndarray, n: int) -> dict[str, np.ndarray]:
-    """Rows of the n best, the n around the median and the n worst predictions; NaN is worst. error_km: (m,)."""
+def one_a_drive(rows: np.ndarray, drive: np.ndarray) -> np.ndarray:
+    """The first of rows (m,) of each drive, in their order: two frames of one are nearly the same photo.
+
+    drive: (n,) int of all rows.
+    """
+    _, first = np.unique(drive[rows], return_index=True)
+    return rows[np.sort(first)]
+
+
+def extremes(error_km: np.ndarray, drive: np.ndarray, n: int) -> dict[str, np.ndarray]:
+    """Rows of the n best, the n nearest the median and the n worst predictions, each of another drive; NaN is worst.
+
+    error_km: (m,).  drive: (m,) int.  Fewer than n if there are not so many drives.
+    """
     order = np.argsort(error_km, kind="stable")
-    n = min(n, len(order))
-    middle = (len(order) - n) // 2
-    return {"best": order[:n], "median": order[middle : middle + n], "worst": order[::-1][:n]}
+    from_median = np.argsort(np.abs(np.arange(len(order)) - (len(order) - 1) / 2), kind="stable")
+    best, median, worst = (one_a_drive(rows, drive)[:n] for rows in (order, order[from_median], order[::-1]))
+    return {"best": best, "median": median[np.argsort(error_km[median], kind="stable")], "worst": worst}
 
 
 def first_pairs(pairs: pl.DataFrame, n: int) -> dict[str, pl.DataFrame]:

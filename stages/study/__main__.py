@@ -1,5 +1,6 @@
 """Does a loss help? Train variants with several seeds on the same photos, and compare them photo by photo."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -27,12 +28,20 @@ RUNS, REPORTS, VARIOGRAM = Path("data/study"), Path("reports/study"), Path("data
 
 
 def run_errors_km(
-    loss: str, p: Train, splits: dict[str, Split], split: str, semivariogram: Semivariogram | None
+    loss: str,
+    p: Train,
+    splits: dict[str, Split],
+    split: str,
+    semivariogram: Semivariogram | None,
+    center: list[float] | None,
 ) -> np.ndarray:
-    """Errors (n,) in km of a split's photos, retrieved among the training places; from disk if this run was made."""
+    """Errors (n,) in km of a split's photos, retrieved among the training places; from disk if this run was made.
+
+    center: the mean that was subtracted from the features, or None.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     expected = semivariogram if LOSSES[loss].uses_semivariogram else None
-    this_run = prepare(loss, p, splits["train"], expected, device=device)
+    this_run = prepare(loss, p, splits["train"], expected, device=device, center=center)
     digest = fingerprint(run_facts(loss, p), list(splits.values()), this_run)[:16]
     path = RUNS / f"{loss}-{digest}-{split}.npy"
     if not path.is_file():
@@ -61,6 +70,7 @@ def main(
     chosen = {name: parse_variant(name, params.train) for name in variants}
     features = Path("data") / params.data.source / "features"
     splits = {name: read_split(features / name) for name in ("train", "val", "test")}
+    center = json.loads((features / "encoder.json").read_text()).get("center")
     semivariogram = (
         read_model(VARIOGRAM) if any(LOSSES[loss].uses_semivariogram for loss, _ in chosen.values()) else None
     )
@@ -69,7 +79,7 @@ def main(
     for name, (loss, p) in chosen.items():
         by_seed = []
         for seed in range(p.seed, p.seed + seeds):
-            error_km = run_errors_km(loss, p.model_copy(update={"seed": seed}), splits, split, semivariogram)
+            error_km = run_errors_km(loss, p.model_copy(update={"seed": seed}), splits, split, semivariogram, center)
             accuracies = {key: float((error_km <= km).mean()) for key, km in THRESHOLDS_KM.items()}
             rows.append({"variant": name, "seed": seed, **accuracies, "median_error_km": float(np.median(error_km))})
             by_seed.append(error_km)

@@ -12,6 +12,7 @@ import typer
 from stages.cli import InputError, run, show_table
 from stages.params import Params, load_params
 from stages.shards import written_whole
+from stages.train.calibration import calibrate
 from stages.train.card import model_card
 from stages.train.launch import launch
 from stages.train.loop import Run, train
@@ -46,10 +47,11 @@ def train_and_write(name: str, params: Params, ranks: Ranks, device: torch.devic
     semivariogram = read_model(VARIOGRAM) if LOSSES[name].uses_semivariogram else None
 
     facts, checkpoint = run_facts(name, p), CHECKPOINTS / f"{name}.pt"
-    this_run = prepare(name, p, training, semivariogram, device=device, ranks=ranks)
+    this_run = prepare(name, p, training, semivariogram, device=device, center=encoder.get("center"), ranks=ranks)
     made_from = fingerprint(facts, [training, validation], this_run)
+    photos = validation_of(training, validation, device)
     try:
-        images_per_second = train(this_run, validation_of(training, validation, device), checkpoint, made_from)
+        images_per_second = train(this_run, photos, checkpoint, made_from)
     except torch.cuda.OutOfMemoryError:
         raise InputError(
             f"a batch of {p.batch_size} with a queue of {p.queue_size} does not fit the GPU's memory; "
@@ -58,7 +60,9 @@ def train_and_write(name: str, params: Params, ranks: Ranks, device: torch.devic
     if ranks.rank > 0:
         return
 
-    origin = {"source": params.data.source, "encoder": encoder, "training": facts}
+    # Not a part of the run: what it learned, its curve and its checkpoint stay as they are.
+    temperature = calibrate(this_run.model, photos)
+    origin = {"source": params.data.source, "encoder": encoder, "training": facts, "temperature": temperature}
     described = {"sigma": p.sigmas, "backbone": backbone(encoder["model"], encoder["pretrained"])} | origin
     write_release(MODELS / name, this_run.model, training.places, described)
     n_places = training.places.select("latitude", "longitude").n_unique()
@@ -69,16 +73,17 @@ def train_and_write(name: str, params: Params, ranks: Ranks, device: torch.devic
         n_photos=len(training.places),
         n_places=n_places,
         measured=this_run.curve[this_run.best_row],
+        temperature=temperature,
     )
     with written_whole(MODELS / name / "README.md") as temporary:
         temporary.write_text(card)
     with written_whole(REPORTS / f"{name}.csv") as temporary:
         pl.DataFrame(this_run.curve).write_csv(temporary)
     checkpoint.unlink(missing_ok=True)
-    show_summary(name, this_run, images_per_second)
+    show_summary(name, this_run, images_per_second, temperature)
 
 
-def show_summary(name: str, finished: Run, images_per_second: float) -> None:
+def show_summary(name: str, finished: Run, images_per_second: float, temperature: float) -> None:
     """Print how the run ended."""
     last = finished.curve[finished.best_row]
     accuracies = [(f"validation accuracy {km} km", f"{last[f'accuracy_{km}km']:.1%}") for km in ACCURACY_KM]
@@ -90,6 +95,7 @@ def show_summary(name: str, finished: Run, images_per_second: float) -> None:
         ("validation loss (infonce)", f"{last['validation_loss']:.3f}"),
         *accuracies,
         ("validation median error, km", f"{last['median_error_km']:,.0f}"),
+        ("temperature, for its probabilities", f"{temperature:.2f}"),
     ]
     show_table(f"{name}, {len(finished.photos.latitude_deg):,} training photos", ("", "value"), rows)
 

@@ -18,6 +18,7 @@ Where on Earth was a street-view photo taken? An image head on frozen CLIP featu
 | training photos | {n_photos:,} of {photos_of} |
 | loss | `{loss}` {strengths} |
 | recipe | {epochs:g} epochs, batch {batch_size}, queue {queue_size}, learning rate {learning_rate:g}, seed {seed} |
+| temperature | {temperature:.2f}: the logits were divided by it after training, as the validation photos want it |
 | gallery | `gallery.csv`: the {n_places:,} distinct training places |
 
 ## Results
@@ -44,10 +45,20 @@ _DRAWN = (
 _OSV5M = "osv5m/osv5m"  # on the hub; the source `hub`
 
 
-def model_card(training: dict, encoder: dict, source: str, *, n_photos: int, n_places: int, measured: dict) -> str:
+def model_card(
+    training: dict,
+    encoder: dict,
+    source: str,
+    *,
+    n_photos: int,
+    n_places: int,
+    measured: dict,
+    temperature: float,
+) -> str:
     """Text of README.md: facts for the hub in YAML, then words for people.
 
-    training, encoder: as in config.json. measured: the row of the learning curve that the weights are of.
+    training, encoder: as in config.json. measured: the row of the learning curve that the weights are of. temperature:
+    that the logits were divided by.
     """
     accuracies = {km: measured[f"accuracy_{km}km"] for km in ACCURACY_KM}
     strengths = training.get(training["loss"], {})
@@ -59,6 +70,7 @@ def model_card(training: dict, encoder: dict, source: str, *, n_photos: int, n_p
         photos_of=f"[OSV5M](https://huggingface.co/datasets/{_OSV5M})" if source == "hub" else f"the source `{source}`",
         n_photos=n_photos,
         n_places=n_places,
+        temperature=temperature,
         strengths=", ".join(f"{key} {value:g}" for key, value in strengths.items()),
         thresholds=" | ".join(f"{km:,} km" for km in ACCURACY_KM),
         rule="---:|" * len(ACCURACY_KM),

@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 from pathlib import Path
 
 import polars as pl
@@ -19,6 +20,8 @@ WEIGHTS, CONFIG, GALLERY = "model.safetensors", "config.json", "gallery.csv"
 _MODEL_TYPE, _LOCATION_TYPE, _FORMAT_VERSION = "geoclip-geolocation", "geoclip-location-encoder", 1
 _LOCATION = "location_encoder."
 
+# Of the features of CLIP's ViT-L-14, roughly: 10 to 20. GeoCLIP's head turns the same way whatever it is in that range.
+CLIP_LENGTH = 14.0
 # GeoCLIP's own backbone, by our names of it; others have no repository that the geoclip package could load.
 GEOCLIP_BACKBONE = "openai/clip-vit-large-patch14"
 _BACKBONES = {
@@ -52,19 +55,19 @@ def _write_weights(folder: Path, weights: dict[str, Tensor], config: dict) -> No
     write_json(folder / CONFIG, config)
 
 
-def read_weights(folder: Path) -> tuple[dict[str, Tensor], list[float] | None]:
-    """Weights by GeoCLIP's names and the sigmas, or None where the folder does not say them.
+def read_weights(folder: Path) -> tuple[dict[str, Tensor], dict]:
+    """Weights by GeoCLIP's names, and what config.json says; {} of a folder without one.
 
     folder: a release, or the geoclip package's `model/weights`.  Raises InputError if it is neither.
     """
     if (folder / "location_encoder_weights.pth").is_file():
-        return _read_package_weights(folder), None
+        return _read_package_weights(folder), {}
     config = read_config(folder)
     try:
         weights = load_file(folder / WEIGHTS)
     except (OSError, ValueError) as error:
         raise _no_release(folder, error) from None
-    return weights, config["sigma"]
+    return weights, config
 
 
 def _no_release(folder: Path, reason: Exception) -> InputError:
@@ -125,13 +128,14 @@ def load_release(folder: Path) -> GeoCLIP:
     return model.requires_grad_(False).eval()
 
 
-def start_from(model: GeoCLIP, folder: Path, sigmas: list[float]) -> None:
-    """Give a model the weights of a release folder.
+def start_from(model: GeoCLIP, folder: Path, sigmas: list[float], center: list[float] | None = None) -> None:
+    """Give a model the weights of a release folder, the image head's made to fit features with this center, or none.
 
     Raises InputError if they do not fit, naming the weight, both shapes and the param to change.
     """
-    weights, its_sigmas = read_weights(folder)
-    if its_sigmas is not None and list(its_sigmas) != list(sigmas):
+    weights, config = read_weights(folder)
+    its_sigmas = config.get("sigma", sigmas)
+    if list(its_sigmas) != list(sigmas):
         raise InputError(f"{folder} has the sigmas {its_sigmas}, params.yaml has {sigmas}; change train.sigmas")
     own = model.state_dict()
     for key in sorted(own.keys() | weights.keys()):
@@ -141,7 +145,32 @@ def start_from(model: GeoCLIP, folder: Path, sigmas: list[float]) -> None:
                 f"{key} is {its} in {folder} and {mine} by params.yaml; change {_param_behind(key)}, "
                 "or set train.init to random"
             )
-    model.load_state_dict(weights)
+    # GeoCLIP's own release says nothing of an encoder: its head learned from CLIP's features as they come.
+    its_center, its_unit = _origin(config["encoder"].get("center")) if "encoder" in config else (0.0, 1 / CLIP_LENGTH)
+    model.load_state_dict(weights | _refitted(weights, its_center, its_unit, *_origin(center)))
+
+
+def _origin(center: list[float] | None) -> tuple[Tensor | float, float]:
+    """Where 0 is among CLIP's features of unit length, and how long a unit is there, after the center was subtracted.
+
+    The latter is the root mean square: with the mean m, E |f - m|² = 1 - |m|².
+    """
+    if center is None:
+        return 0.0, 1.0
+    mean = torch.tensor(center)
+    return mean, math.sqrt(1 - float(mean @ mean))
+
+
+def _refitted(
+    weights: dict[str, Tensor], its_center: Tensor | float, its_unit: float, center: Tensor | float, unit: float
+) -> dict[str, Tensor]:
+    """The image head's first layer, which learned from features (f - its_center) / its_unit, for (f - center) / unit.
+
+    Exact but for each photo's own length after centring, and for that of CLIP's feature before.
+    """
+    weight, bias = (weights[f"image_encoder.mlp.0.{part}"] for part in ("weight", "bias"))
+    shift = torch.as_tensor(center - its_center).expand(weight.shape[1]) / its_unit
+    return {"image_encoder.mlp.0.weight": weight * (unit / its_unit), "image_encoder.mlp.0.bias": bias + weight @ shift}
 
 
 def _param_behind(key: str) -> str:

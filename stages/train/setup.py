@@ -52,12 +52,12 @@ def read_split(folder: Path) -> Split:
     return Split(places, features, digest.hexdigest())
 
 
-def start_model(p: Train, feature_width: int) -> GeoCLIP:
+def start_model(p: Train, feature_width: int, center: list[float] | None) -> GeoCLIP:
     """The model before its first step: random by train.seed, or the weights of the folder that train.init names."""
     widths = {key: getattr(p, key) for key in ("embedding_width", "hidden_width", "fourier_width", "sigmas")}
     model = seeded_model(p.seed, feature_width=feature_width, **widths)
     if p.init != "random":
-        start_from(model, Path(p.init), p.sigmas)
+        start_from(model, Path(p.init), p.sigmas, center)
     return model
 
 
@@ -84,11 +84,12 @@ def prepare(
     semivariogram: Semivariogram | None,
     *,
     device: torch.device,
+    center: list[float] | None = None,
     ranks: Ranks = Ranks(),  # noqa: B008  frozen
 ) -> Run:
-    """The run of a loss before its first step."""
+    """The run of a loss before its first step. center: the mean that was subtracted from the features, or None."""
     loss = LOSSES[name]
-    model = start_model(p, training.features.shape[1]).to(device)
+    model = start_model(p, training.features.shape[1], center).to(device)
     photos = Photos(*training.angles(), feature_reader(training.features, device))
     curves = tabulate(semivariogram, device) if loss.uses_semivariogram else None
     return Run(model, loss, getattr(p, name).model_dump(), p, photos, curves, ranks)

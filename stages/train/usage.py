@@ -4,7 +4,7 @@ from stages.train.release import GEOCLIP_BACKBONE, backbone
 
 GEOCLIP_WIDTHS = {"embedding_width": 512, "hidden_width": 1024, "fourier_width": 256}  # the only ones that it makes
 
-# geoclip gives its head CLIP's features as they come, some ten times as long as the ones that ours learned from.
+# geoclip gives its head CLIP's features as they come, 10 to 20 times as long as the ones that ours learned from.
 _WHOLE_MODEL = """With the package `geoclip`, whose image encoder must give the heads features as they learned from:
 
 ```python

@@ -75,7 +75,20 @@ def test_errors_are_drawn_at_their_places_in_the_colour_of_their_class():
     points = ax.collections[-1]
     np.testing.assert_allclose(points.get_offsets(), np.column_stack(maps.project([0, 10], [0, 20])))
     assert points.get_array().tolist() == [0, 5]
-    assert ax.get_legend().get_texts()[0].get_text() == "≤ 1 km (50%)"
+    assert ax.get_legend().get_texts()[0].get_text() == "≤ 1 km: 50 %"
+
+
+def test_the_classes_of_errors_are_apart_unlike_the_accuracies():
+    labels = ", ".join(maps.ERROR_LABELS)
+    assert labels == "≤ 1 km, 1–25 km, 25–200 km, 200–750 km, 750–2,500 km, > 2,500 km"
+
+
+def test_the_legend_of_shares_shows_discs_as_large_as_they_are_drawn():
+    ax = Figure().subplots()
+    discs = maps.draw_shares(ax, np.zeros(3), np.zeros(3), np.zeros(3), np.array([1, 30, 3]))
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["1 photo", "3 photos", "30 photos"]
+    shown = [series.get_sizes()[0] for series in ax.collections[:3]]
+    np.testing.assert_allclose(shown, np.sort(discs.get_sizes()))
 
 
 def test_a_map_is_drawn_whatever_the_prediction():
@@ -107,6 +120,10 @@ def test_a_close_up_shows_places_at_their_distance_and_no_line_to_the_far_side(c
     maps.draw_prediction(ax, *there, project=project)
     points = ax.collections[-1].get_offsets()[::-1]  # the best is drawn last
     np.testing.assert_allclose(points, [(300, 0), (0, 999), (-1000, 0)], atol=1e-3)
+    maps.draw_prediction(ax, *there, truth=center, project=project)
+    way = drawn_lines(ax)[-1]
+    way = way[~np.isnan(way).any(axis=1)]  # cut at the antimeridian, which lies as near as anything here
+    np.testing.assert_allclose(way[[0, -1]], [(0, 0), (300, 0)], atol=1e-3)
     assert (ax.get_xlim(), ax.get_ylim()) == ((-1000, 1000), (-1000, 1000))
 
 

@@ -229,16 +229,20 @@ def test_a_release_of_real_photos_stands_alone(predict, take_photo, capsys):
     assert Path("out.png").exists()
 
 
-def test_a_cache_that_cannot_be_written_costs_only_time(predict, take_photo, capsys, monkeypatch):
-    photo = take_photo(Path("photo.png"), -1.3, 36.8)
-    predict(photo, as_json=True)
+def test_a_cache_that_cannot_be_written_costs_only_time(predict, take_photo, capsys, monkeypatch, model):
+    monkeypatch.setattr(command, "LOT", 2)
+    for number in range(5):
+        take_photo(Path(f"album/{number}.png"), 10 * number, 0)
+    predict("album")
     expected, _ = capsys.readouterr()
     Path("file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(Path("file").resolve()))
-    predict(photo, as_json=True)
+    model.n_embedded = 0
+    predict("album")
     out, err = capsys.readouterr()
     assert out == expected
-    assert "the gallery's embeddings are not kept and are made anew each time: " in err
+    assert "the gallery's embeddings are not kept for the next command: " in err
+    assert model.n_embedded == len(PLACES)  # once, not for each lot
 
 
 def test_a_run_that_is_stopped_keeps_the_rows_of_the_photos_before(predict, take_photo, capsys, monkeypatch):

@@ -118,6 +118,12 @@ def test_a_difference_is_bold_only_if_its_interval_leaves_out_0():
     assert row["cells"][-1] == {"value": "−1,112 km", "low": "−1,939", "high": "−72", "is_sure": True}
 
 
+def test_a_small_difference_of_distances_has_a_decimal():
+    rest = differences_of(BETTER, OPEN)["semivariogram"] | {"median_error_km": (-0.14, -1.06, 12.34)}
+    (row,) = content.difference_rows({"semivariogram": rest})
+    assert row["cells"][-1] == {"value": "−0.1 km", "low": "−1.1", "high": "+12", "is_sure": False}
+
+
 def test_a_level_that_nothing_is_known_about_has_a_dash():
     metrics = metrics_of({"infonce": np.array([0.5, 30.0])})
     (row,) = content.results(metrics, {"accuracy_city": "city", "accuracy_25km": "25 km"})

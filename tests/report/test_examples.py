@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from stages.geo import displace, great_circle_km
-from stages.report.examples import extremes, first_pairs, neighbourhoods, pair_card, prediction_card
+from stages.report.examples import extremes, first_pairs, neighbourhoods, one_a_drive, pair_card, prediction_card
 
 
 def towns(n_photos, spread_km, seed=0):
@@ -49,22 +49,29 @@ def test_the_sheet_is_no_longer_than_asked():
 
 def test_extremes_are_the_best_the_middle_and_the_worst():
     error_km = np.array([50.0, 1.0, 40.0, 2.0, 30.0, 3.0, 20.0])
-    found = {name: error_km[rows].tolist() for name, rows in extremes(error_km, 3).items()}
+    found = {name: error_km[rows].tolist() for name, rows in extremes(error_km, np.arange(7), 3).items()}
     assert found == {"best": [1, 2, 3], "median": [3, 20, 30], "worst": [50, 40, 30]}
 
 
+def test_each_example_is_of_another_drive():
+    error_km, drive = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]), np.array([0, 0, 1, 1, 1, 2, 2])
+    found = {name: error_km[rows].tolist() for name, rows in extremes(error_km, drive, 2).items()}
+    assert found == {"best": [1, 3], "median": [2, 4], "worst": [7, 5]}
+    assert one_a_drive(np.array([6, 4, 5, 0, 3]), drive).tolist() == [6, 4, 0]
+
+
 def test_of_ties_the_first_photos_are_best_and_the_last_worst():
-    found = {name: rows.tolist() for name, rows in extremes(np.ones(4), 1).items()}
+    found = {name: rows.tolist() for name, rows in extremes(np.ones(4), np.arange(4), 1).items()}
     assert found == {"best": [0], "median": [1], "worst": [3]}
 
 
 def test_nan_counts_as_worst():
-    assert extremes(np.array([np.nan, 5.0, 1.0]), 1)["worst"].tolist() == [0]
+    assert extremes(np.array([np.nan, 5.0, 1.0]), np.arange(3), 1)["worst"].tolist() == [0]
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_fewer_photos_than_asked_are_all_shown(n):
-    assert all(sorted(rows) == list(range(n)) for rows in extremes(np.arange(n, dtype=float), 6).values())
+    assert all(sorted(rows) == list(range(n)) for rows in extremes(np.arange(n, dtype=float), np.arange(n), 6).values())
 
 
 def test_the_first_pairs_of_each_kind_are_kept_in_order():

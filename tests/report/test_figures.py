@@ -38,7 +38,17 @@ def test_maps_are_drawn_with_one_photo_the_poles_the_antimeridian_and_equal_erro
 @pytest.mark.parametrize("top", [[-90.0], [90.0, 0.0, -17.0]])
 def test_a_prediction_at_the_antipodes_or_at_the_true_place_is_drawn(top):
     prediction = {"latitude": 90.0, "longitude": 0.0, "top_latitude": top, "top_longitude": [0.0] * len(top)}
+    prediction["error_km"] = 20_015.0 if top[0] < 0 else 0.0
     assert picture(maps.prediction_map(COASTLINES, prediction), dpi=40)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "bar"), [(1e-5, "10 m"), (0.01, "2 km"), (4.0, "500 km"), (5.0, None), (np.nan, None)]
+)
+def test_a_small_error_is_on_a_closer_map_with_a_scale_bar_of_about_its_length(degrees, bar):
+    prediction = {"latitude": 10.0, "longitude": 20.0, "top_latitude": [10 + degrees], "top_longitude": [20.0]}
+    figure = maps.prediction_map(COASTLINES, prediction | {"error_km": degrees * 111.195})
+    assert [text.get_text() for text in figure.axes[0].texts] == ([] if bar is None else [bar])
 
 
 @pytest.mark.parametrize("error_km", [np.zeros(3), np.full(3, 20_015.0), np.array([7.0])])

@@ -33,6 +33,7 @@ def project(tmp_path, monkeypatch, write_features):
         vectors = np.random.default_rng(seed).normal(size=(n, 3))
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         write_features(Path(f"data/world/features/{split}/00000.arrow"), *coordinates(vectors), vectors)
+    Path("data/world/features/encoder.json").write_text('{"center": null}')
 
 
 def test_variants_are_trained_with_every_seed_and_compared_with_the_first(capsys):

@@ -13,7 +13,7 @@ MEASURED = {"epoch": 12.5, "median_error_km": 1234.5} | {f"accuracy_{km}km": km 
 def card(name="semivariogram", source="world", widths=GEOCLIP_WIDTHS, **encoder):
     training = run_facts(name, load_params().train) | widths
     encoder = {"model": "ViT-L-14", "pretrained": "openai", "center": None, **encoder}
-    return model_card(training, encoder, source, n_photos=12_000, n_places=9876, measured=MEASURED)
+    return model_card(training, encoder, source, n_photos=12_000, n_places=9876, measured=MEASURED, temperature=1.25)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -31,6 +31,7 @@ def test_a_person_reads_how_it_was_made():
     assert "12.5 epochs, batch 512" in text
     assert "weights `openai`; its features are of unit length, less the training mean |" in text
     assert "| share | 0.0% | 0.2% | 2.0% | 25.0% | 1,234 km |" in text
+    assert "| temperature | 1.25: the logits were divided by it" in text
     assert "the 9,876 distinct training places" in text
     assert "its features are of unit length |" in card()
 

@@ -18,6 +18,7 @@ import stages
 from stages.cli import InputError
 from stages.train import loop
 from stages.train.__main__ import main
+from stages.train.calibration import TEMPERATURES
 from stages.train.launch import launch
 from stages.train.model import seeded_model
 from stages.train.release import load_release, write_release
@@ -84,6 +85,7 @@ def test_it_writes_a_release_and_a_learning_curve_and_says_how_it_ended(capsys):
     assert "distance_soft" not in config["training"]
     assert config["encoder"] == json.loads(Path("data/world/features/encoder.json").read_text())
     assert config["source"] == "world"
+    assert config["temperature"] in TEMPERATURES
     assert len(pl.read_csv("data/models/semivariogram/gallery.csv")) == 100
     curve = pl.read_csv("reports/training/semivariogram.csv")
     assert curve.columns[:4] == ["step", "epoch", "training_loss", "validation_loss"]
@@ -135,7 +137,10 @@ def test_infonce_needs_no_semivariogram():
 def test_it_starts_from_a_release():
     widths = {"embedding_width": 8, "hidden_width": 16, "fourier_width": 4, "sigmas": [1, 16, 256]}
     start = seeded_model(11, feature_width=6, **widths)
-    facts = {"sigma": [1.0, 16.0, 256.0], "backbone": {"repo_id": "a", "revision": "main"}}
+    encoder = {"center": [0.1, 0.2, 0.3, 0.0, 0.0, 0.0]}  # as here, so that its image head fits as it is
+    facts = {"sigma": [1.0, 16.0, 256.0], "backbone": {"repo_id": "a", "revision": "main"}, "encoder": encoder}
+    here = Path("data/world/features/encoder.json")
+    here.write_text(json.dumps(json.loads(here.read_text()) | encoder))
     write_release(Path("published"), start, pl.DataFrame({"latitude": [0.0], "longitude": [0.0]}), facts)
     set_params(init="published", learning_rate=1e-12, sigmas=[1.0, 16.0, 256.0])
     main("infonce")

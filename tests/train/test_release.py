@@ -1,5 +1,6 @@
 import importlib
 import json
+import math
 import re
 from pathlib import Path
 
@@ -17,12 +18,17 @@ from stages.train.release import backbone, load_release, read_weights, start_fro
 from stages.train.usage import use_with_geoclip
 
 GEOCLIP = {"embedding_width": 512, "hidden_width": 1024, "fourier_width": 256, "sigmas": [1, 16, 256]}
-FACTS = {"sigma": [1.0, 16.0], "backbone": {"repo_id": "tiny/untrained", "revision": "main"}, "training": {"seed": 3}}
+FACTS = {
+    "sigma": [1.0, 16.0],
+    "backbone": {"repo_id": "tiny/untrained", "revision": "main"},
+    "encoder": {"center": None},
+    "training": {"seed": 3},
+}
 PLACES = pl.DataFrame({"latitude": [10.5, -3.25, 10.5, 10.5], "longitude": [170.125, 0.0, 170.125, -170.0]})
 
 
-def write(folder, model):
-    write_release(folder, model, PLACES, FACTS)
+def write(folder, model, **facts):
+    write_release(folder, model, PLACES, FACTS | facts)
     return folder
 
 
@@ -93,6 +99,41 @@ def test_training_starts_from_a_release(tmp_path, model):
     assert all(torch.equal(value, expected[key]) for key, value in start.state_dict().items())
 
 
+def clip_features(n, width, seed, length):
+    """Features (n, width) that have a mean, of unit length; the same as CLIP would give them, of some other length."""
+    rng = np.random.default_rng(seed)
+    mean = np.random.default_rng(0).normal(size=width)
+    feature = 0.75 * mean / np.linalg.norm(mean) + 0.66 * rng.normal(size=(n, width)) / math.sqrt(width)
+    feature = (feature / np.linalg.norm(feature, axis=1, keepdims=True)).astype(np.float32)
+    return feature, torch.from_numpy((feature * rng.normal(length, 0.1 * length, (n, 1))).astype(np.float32))
+
+
+def test_training_starts_from_the_same_answers_whatever_was_subtracted_from_the_features(tmp_path):
+    """Wide features, so that all are about as long after centring, which the first layer can't undo for each alone."""
+    widths = {
+        "feature_width": 4096,
+        "embedding_width": 8,
+        "hidden_width": 16,
+        "fourier_width": 4,
+        "sigmas": [1.0, 16.0],
+    }
+    trained, start = seeded_model(5, **widths), seeded_model(9, **widths)
+    feature, _ = clip_features(500, 4096, seed=1, length=1)
+    here, elsewhere = feature.mean(0), clip_features(500, 4096, seed=2, length=1)[0].mean(0)
+    for its, ours in ((elsewhere, here), (elsewhere, None), (None, here), (here, here)):
+        as_list = [None if mean is None else mean.tolist() for mean in (its, ours)]
+        folder = write(tmp_path, trained, encoder={"center": as_list[0]})
+        start_from(start, folder, widths["sigmas"], as_list[1])
+        expected, found = (
+            model.image_embedding(torch.from_numpy(center(feature, mean)))
+            for model, mean in ((trained, its), (start, ours))
+        )
+        assert (expected * found).sum(1).min() > 0.99
+        if its is ours:
+            assert torch.equal(start.image_encoder.mlp[0].weight, trained.image_encoder.mlp[0].weight)
+            assert torch.equal(start.image_encoder.mlp[0].bias, trained.image_encoder.mlp[0].bias)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -141,7 +182,7 @@ def test_with_geoclips_weights_our_heads_return_what_geoclips_return(geoclip):
     """In float64, so that only the formulas can differ: geoclip sums its capsules in float32."""
     theirs = geoclip.GeoCLIP(clip_path="unused").double()
     ours = seeded_model(1, feature_width=768, **GEOCLIP)
-    start_from(ours, Path(geoclip.__file__).parent / "model" / "weights", GEOCLIP["sigmas"])
+    ours.load_state_dict(read_weights(Path(geoclip.__file__).parent / "model" / "weights")[0])
     ours.double()
     feature = torch.randn(5, 768, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     with torch.no_grad():
@@ -149,6 +190,21 @@ def test_with_geoclips_weights_our_heads_return_what_geoclips_return(geoclip):
         np.testing.assert_allclose(location, theirs.location_encoder(PLACE), atol=1e-5)
         np.testing.assert_allclose(ours.image_encoder(feature), theirs.image_encoder(feature), atol=1e-5)
     assert ours.logit_scale == theirs.logit_scale
+
+
+@pytest.mark.parametrize("length", [10, 20])
+@pytest.mark.parametrize("is_centered", [True, False])
+def test_from_geoclips_weights_training_starts_with_geoclips_answers(geoclip, length, is_centered):
+    theirs = geoclip.GeoCLIP(clip_path="unused")
+    feature, raw = clip_features(2000, 768, seed=1, length=length)
+    mean = feature.mean(0) if is_centered else None
+    ours = seeded_model(1, feature_width=768, **GEOCLIP)
+    weights = Path(geoclip.__file__).parent / "model" / "weights"
+    start_from(ours, weights, GEOCLIP["sigmas"], mean.tolist() if is_centered else None)
+    with torch.no_grad():
+        its = torch.nn.functional.normalize(theirs.image_encoder(raw), dim=1)
+        # Without the change of the first layer it is 0.3 to 0.6.
+        assert (its * ours.image_embedding(torch.from_numpy(center(feature, mean)))).sum(1).mean() > 0.99
 
 
 def test_geoclip_loads_our_release_and_predicts_the_same_places(geoclip, tmp_path):
@@ -169,8 +225,8 @@ def test_geoclip_loads_our_release_and_predicts_the_same_places(geoclip, tmp_pat
 
 
 def test_the_weights_that_geoclip_ships_have_every_key_of_ours(geoclip):
-    weights, sigmas = read_weights(Path(geoclip.__file__).parent / "model" / "weights")
-    assert sigmas is None
+    weights, config = read_weights(Path(geoclip.__file__).parent / "model" / "weights")
+    assert config == {}
     assert weights.keys() == seeded_model(1, feature_width=768, **GEOCLIP).state_dict().keys()
 
 
@@ -191,7 +247,7 @@ def test_with_the_code_of_its_card_geoclip_finds_the_places_that_we_find(geoclip
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(1)
     ours = seeded_model(1, feature_width=768, **GEOCLIP)
-    start_from(ours, Path(geoclip.__file__).parent / "model" / "weights", GEOCLIP["sigmas"])
+    ours.load_state_dict(read_weights(Path(geoclip.__file__).parent / "model" / "weights")[0])
     grey = rng.integers(0, 256, 768, dtype=np.uint8)
     Image.fromarray(grey[None]).save("photo.jpg", "PNG")
     feature = (grey / 127.5 - 1).astype(np.float32)[None]
